@@ -1,0 +1,67 @@
+import pytest
+
+from helpers import checks
+from helpers.scale import scale
+
+
+def test_one_of_names_the_argument_the_value_the_choices_and_the_nearest():
+    with pytest.raises(ValueError) as error:
+        checks.one_of("init", "hee", ["he", "xavier", "zero"])
+    assert str(error.value) == "init='hee' is not known; choose one of 'he', 'xavier', 'zero'. Did you mean 'he'?"
+    assert checks.one_of("init", "he", ["he", "xavier"]) == "he"
+
+
+def test_one_of_refuses_other_types_without_a_wrong_guess():
+    with pytest.raises(ValueError, match=r"^init=7 is not known; choose one of 'he'\.$"):
+        checks.one_of("init", 7, ["he"])
+
+
+def test_known_names_the_kind():
+    with pytest.raises(TypeError) as error:
+        checks.known("field of Recipe", ["learning_rate"], ["lr", "epochs", "learning"])
+    told = "'learning_rate' is not a field of Recipe; choose from lr, epochs, learning. Did you mean 'learning'?"
+    assert str(error.value) == told
+    checks.known("column", ["lr"], ["lr"])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "sentence"),
+    [
+        (-1, ValueError, "lr=-1 is not allowed: lr must be a finite number, above 0; try lr=0.1."),
+        (float("nan"), ValueError, "lr=nan is not allowed: lr must be a finite number, above 0; try lr=0.1."),
+        (float("inf"), ValueError, "lr=inf is not allowed: lr must be a finite number, above 0; try lr=0.1."),
+        ("fast", TypeError, "lr='fast' is not allowed: lr must be a finite number, above 0; try lr=0.1."),
+        (True, TypeError, "lr=True is not allowed: lr must be a finite number, above 0; try lr=0.1."),
+    ],
+)
+def test_number(value, kind, sentence):
+    with pytest.raises(kind) as error:
+        checks.number("lr", value, above=0, try_="0.1")
+    assert str(error.value) == sentence
+
+
+def test_number_bounds_are_closed_or_open_as_named():
+    assert checks.number("q", 0, low=0, high=1) == 0 and checks.number("q", 1, low=0, high=1) == 1
+    for bad in ({"above": 0}, {"below": 0}):
+        with pytest.raises(ValueError):
+            checks.number("q", 0, **bad)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)])
+def test_integer(value, kind):
+    with pytest.raises(
+        kind, match="epochs=.* is not allowed: epochs must be a whole number, at least 1; try epochs=10"
+    ):
+        checks.integer("epochs", value, low=1, try_="10")
+
+
+def test_scale_follows_the_environment(monkeypatch):
+    for name, size in (("smoke", 2), ("book", 8), ("full", 30)):
+        monkeypatch.setenv("TRICKS_SCALE", name)
+        assert scale(smoke=2, book=8, full=30) == size
+    assert scale(smoke=2, book=8) == 8
+    monkeypatch.delenv("TRICKS_SCALE")
+    assert scale(smoke=2, book=8, full=30) == 8
+    monkeypatch.setenv("TRICKS_SCALE", "bok")
+    with pytest.raises(ValueError, match="TRICKS_SCALE='bok' is not known; .* Did you mean 'book'"):
+        scale(smoke=2, book=8)
