@@ -1,0 +1,233 @@
+"""Your own data as a `Dataset`: arrays, an .npz file, a CSV file, or a folder of images.
+
+Everything is checked before anything is trained. Malformed input ends in one sentence that names
+the rows, so that you can repair them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from helpers import checks, splits
+from helpers.data import Dataset, build
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def _features(name: str, x) -> np.ndarray:
+    """x as numbers (n, d) or (n, c, h, w); images without a channel axis get one."""
+    x = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, not numbers; turn every entry into a number, and check that all rows have "
+            f"the same length."
+        )
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise ValueError(
+            f"{name} has shape {x.shape}; give (rows, features) for a table, (rows, height, width) or "
+            f"(rows, channels, height, width) for images, with no side 0."
+        )
+    if x.ndim == 4 and x.shape[1] not in (1, 2, 3, 4) and x.shape[3] in (1, 3, 4):
+        raise ValueError(
+            f"{name} has shape {x.shape}, with the channels last; put them second: {name}.transpose(0, 3, 1, 2)."
+        )
+    bad = np.flatnonzero(~(np.abs(x.astype(np.float64)) <= 1e30).all(axis=tuple(range(1, x.ndim))))
+    if len(bad):
+        raise ValueError(
+            f"{name} holds NaN, infinite or huge numbers (above 1e30) in {len(bad)} of {len(x)} rows "
+            f"(rows {_few(bad)}); fill or drop these rows."
+        )
+    return x[:, None] if x.ndim == 3 else x
+
+
+def _few(rows) -> str:
+    rows = [str(r) for r in rows]
+    return ", ".join(rows[:5]) + (", …" if len(rows) > 5 else "")
+
+
+def _labels(name: str, y, n: int) -> np.ndarray:
+    """y as a clean 1-D array of names or whole numbers, one for each of n rows."""
+    y = splits.column(name, y.detach().cpu() if hasattr(y, "detach") else y, n)
+    if y.dtype.kind == "f":
+        rows = np.flatnonzero(y != np.round(y))
+        if len(rows):
+            raise ValueError(
+                f"{name} holds {y[rows[0]].item()} in row {rows[0]}, but a label names a class; give whole numbers or "
+                f"names, or cut a measured quantity into classes first."
+            )
+        y = y.astype(np.int64)
+    if y.dtype.kind == "O":
+        kinds = {type(v).__name__ for v in y}
+        if kinds != {"str"}:
+            raise TypeError(f"{name} mixes entries of type {', '.join(sorted(kinds))}; make every label a str.")
+        y = y.astype(str)
+    return y
+
+
+def _coded(name: str, y, classes) -> np.ndarray:
+    strangers = sorted(set(y.tolist()) - set(classes.tolist()))
+    if strangers:
+        raise ValueError(
+            f"{name} holds the class {strangers[0]!r}, which no row of y has; the model could never learn it, "
+            f"so drop these rows or add training rows."
+        )
+    return np.searchsorted(classes, y)
+
+
+def from_arrays(
+    x, y, *, x_test=None, y_test=None, how="stratified", validation=0.2, test=0.2, groups=None, times=None, seed=0,
+    name="your data", provenance="arrays given by you",
+) -> Dataset:  # fmt: skip
+    """Make a Dataset from arrays, or torch tensors, or data frames of numbers.
+
+    x                features (n, d), or images (n, h, w) or (n, c, h, w); any range, it is standardised
+    y                labels (n,): whole numbers or names; sorted, they become the classes
+    x_test, y_test   your own test rows; without them `test` of the rows become the test set
+    how, validation, test, groups, times, seed   see `splits.split`
+
+    Raises ValueError or TypeError with one sentence: NaN, infinite or huge numbers (which rows), shapes and
+    lengths that do not fit, a single class, a class without a training row.
+    """
+    x = _features("x", x)
+    y = _labels("y", y, len(x))
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds the class {classes[0].item()!r} alone; a classifier needs rows of at least 2 classes."
+        )
+    if (x_test is None) != (y_test is None):
+        missing = "y_test" if y_test is None else "x_test"
+        raise ValueError(f"{missing} is missing; give x_test and y_test together, or neither.")
+    checks.number("validation", validation, above=0, try_="0.2")
+    parts = splits.split(
+        y, how=how, validation=validation, test=test if x_test is None else 0, groups=groups, times=times, seed=seed
+    )
+    codes = _coded("y", y, classes)
+    absent = splits.missing_classes(y, parts.train)
+    if absent:
+        raise ValueError(
+            f"Class {absent[0]!r} has no training row after the split with how={how!r}; use how='stratified', another "
+            f"seed, or more rows of this class."
+        )
+    rows = [(x[part], codes[part]) for part in parts if len(part)]
+    if x_test is not None:
+        x_test = _features("x_test", x_test)
+        if x_test.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"x_test has rows of shape {x_test.shape[1:]} but x has {x.shape[1:]}; bring both to one shape."
+            )
+        rows.append((x_test, _coded("y_test", _labels("y_test", y_test, len(x_test)), classes)))
+    return build(
+        name,
+        rows,
+        classes.tolist(),
+        image_shape=x.shape[1:] if x.ndim == 4 else None,
+        groups=None if groups is None else np.asarray(groups)[parts.train],
+        provenance=provenance,
+    )
+
+
+def _file(path, what: str) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"path={str(path)!r} is not a file; give the path of {what}.")
+    return path
+
+
+def from_npz(path, **settings) -> Dataset:
+    """Make a Dataset from an .npz file with the arrays x and y, and if you like x_test, y_test, groups, times.
+
+    Other settings go to `from_arrays`. Pickled objects are never loaded. Raises ValueError with one sentence.
+    """
+    path = _file(path, "an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in getattr(file, "files", ())}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own kinds
+        raise ValueError(
+            f"{path} cannot be read as an .npz file of plain arrays ({error}); "
+            f"write it with np.savez(path, x=..., y=...) and no dtype=object."
+        ) from error
+    for key in ("x", "y"):
+        if key not in arrays:
+            raise ValueError(
+                f"{path} has no array {key!r} (it has {', '.join(arrays) or 'none'}); use np.savez(path, x=..., y=...)."
+            )
+    extra = {key: arrays[key] for key in ("x_test", "y_test", "groups", "times") if key in arrays}
+    given = {"name": path.stem, "provenance": f"file {path.name}", **extra, **settings}
+    return from_arrays(arrays["x"], arrays["y"], **given)
+
+
+def from_csv(path, *, label, drop=(), groups=None, times=None, **settings) -> Dataset:
+    """Make a Dataset from a CSV file with a header line.
+
+    label          the column with the classes
+    groups, times  columns for how="group" or how="time"; they are no features
+    drop           columns to leave out, such as an identifier
+
+    All other columns must hold numbers. Other settings go to `from_arrays`. Raises ValueError with one sentence.
+    """
+    import pandas as pd
+
+    path = _file(path, "a CSV file")
+    try:
+        table = pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read as CSV ({error}); write one header line and one line a row."
+        ) from error
+    drop = [drop] if isinstance(drop, str) else list(drop)
+    for role, column in (("label", label), ("groups", groups), ("times", times), *(("drop", c) for c in drop)):
+        if column is not None:
+            checks.one_of(role, column, table.columns)
+    features = table.drop(columns={c for c in (label, groups, times, *drop) if c is not None})
+    text = [c for c in features.columns if features[c].dtype.kind not in "fiub"]
+    if text:
+        raise ValueError(
+            f"Column {text[0]!r} of {path} holds text (such as {features[text[0]].dropna().iloc[0]!r}); turn it into "
+            f"numbers, or leave it out with drop={text!r}."
+        )
+    given = {"name": path.stem, "provenance": f"file {path.name}", **settings}
+    for role, column in (("groups", groups), ("times", times)):
+        given |= {role: table[column].to_numpy()} if column is not None else {}
+    return from_arrays(features.to_numpy(), table[label].to_numpy(), **given)
+
+
+def from_folder(path, *, size=(28, 28), gray=True, **settings) -> Dataset:
+    """Make a Dataset from a folder that has one folder of images for each class.
+
+    size   (height, width) in pixels that every image is resized to
+    gray   one channel if True, else red, green and blue
+
+    Other settings go to `from_arrays`. Hidden files and files without an image ending are passed over.
+    Raises ValueError with one sentence for an empty class or an image that cannot be read (its name).
+    """
+    from PIL import Image
+
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"path={str(path)!r} is not a folder; give a folder that holds one folder for each class.")
+    if len(tuple(size)) != 2:
+        raise ValueError(f"size={size!r} is not allowed: give (height, width) in pixels, such as (28, 28).")
+    height, width = (checks.integer("size", side, low=1, high=4096) for side in size)
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
+        raise ValueError(f"{path} holds {len(names)} class folders; make one folder for each class, at least 2.")
+    x, y = [], []
+    for name in names:
+        files = sorted(p for p in Path(path, name).iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.name[0] != ".")
+        if not files:
+            raise ValueError(f"Class folder {name!r} of {path} holds no image; add images or remove the folder.")
+        for file in files:
+            try:
+                with Image.open(file) as image:
+                    image = image.convert("L" if gray else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+            except Exception as error:  # Pillow's decoders raise many kinds
+                raise ValueError(f"{file} cannot be read as an image ({error}); repair or remove it.") from error
+            pixels = np.asarray(image)
+            x.append(pixels[None] if gray else pixels.transpose(2, 0, 1))
+            y.append(name)
+    given = {"name": path.name, "provenance": f"folder {path.name}, {len(y):,} images", **settings}
+    return from_arrays(np.stack(x), y, **given)
