@@ -1,0 +1,120 @@
+"""Recipe: one frozen, printable value that says everything about one training run, except the data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+from helpers import checks, init, losses, models, optim, schedules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run. The default of a field is neutral: it means "off" or "the plain thing".
+
+    Fields
+    ------
+    model, depth, width, activation, norm : the network (`helpers.models`); depth = hidden layers, width = units
+    init, init_scale : the scheme for the first weights and a factor on them (`helpers.init`)
+    loss, label_smoothing : `helpers.losses`; smoothing is the share of probability spread over all classes
+    optimizer, lr, momentum, beta1, beta2, weight_decay : `helpers.optim`; lr = learning rate, per step
+    schedule, warmup : factor on lr by progress (`helpers.schedules`); warmup = share of training, 0 = none
+    clip_norm : largest Euclidean norm of the whole gradient, None = no clipping
+    batch_size : examples a step, None = all of them (full batch)
+    epochs : passes over the training data; the last, incomplete batch of a pass is left out
+    n_train : training examples used, None = all; label_noise : share of training labels drawn at random
+    seed : of the first weights and of the order of the data
+
+    Raises TypeError for an unknown field, ValueError for a value that is not allowed.
+    """
+
+    model: str = "mlp"
+    depth: int = 2
+    width: int = 64
+    activation: str = "relu"
+    norm: str = "none"
+    init: str = "he"
+    init_scale: float = 1.0
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip_norm: float | None = None
+    batch_size: int | None = 64
+    epochs: int = 10
+    n_train: int | None = None
+    label_noise: float = 0.0
+    seed: int = 0
+
+    def __new__(cls, **fields):  # before dataclass's own __init__, which would not say which fields there are
+        checks.known("field of Recipe", fields, FIELDS)
+        return object.__new__(cls)
+
+    def __post_init__(self):
+        checks.one_of("model", self.model, models.MODELS)
+        checks.integer("depth", self.depth, low=0, high=200, try_="2")
+        checks.integer("width", self.width, low=1, high=8192, try_="64")
+        checks.one_of("activation", self.activation, models.ACTIVATIONS)
+        checks.one_of("norm", self.norm, models.NORMS)
+        checks.one_of("init", self.init, init.INITS)
+        checks.number("init_scale", self.init_scale, low=0, try_="1.0")
+        checks.one_of("loss", self.loss, losses.LOSSES)
+        checks.number("label_smoothing", self.label_smoothing, low=0, below=1, try_="0.1")
+        checks.one_of("optimizer", self.optimizer, optim.OPTIMIZERS)
+        checks.number("lr", self.lr, above=0, try_="0.1")
+        for name in ("momentum", "beta1", "beta2"):
+            checks.number(name, getattr(self, name), low=0, below=1, try_="0.9")
+        checks.number("weight_decay", self.weight_decay, low=0, try_="0.0001")
+        checks.one_of("schedule", self.schedule, schedules.SCHEDULES)
+        checks.number("warmup", self.warmup, low=0, high=1, try_="0.1")
+        checks.number("label_noise", self.label_noise, low=0, high=1, try_="0.2")
+        checks.integer("epochs", self.epochs, low=1, try_="10")
+        checks.integer("seed", self.seed, low=0, try_="0")
+        if self.clip_norm is not None:
+            checks.number("clip_norm", self.clip_norm, above=0, try_="1.0")
+        for name in ("batch_size", "n_train"):
+            if getattr(self, name) is not None:
+                checks.integer(name, getattr(self, name), low=1, try_="64")
+        for name, readers in optim.READS.items():
+            if getattr(self, name) != DEFAULTS[name] and self.optimizer not in readers:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} would do nothing: optimizer={self.optimizer!r} does not read it; "
+                    f"leave it out, or choose optimizer={' or '.join(map(repr, readers))}."
+                )
+
+    def but(self, **changes) -> Recipe:
+        """The same recipe with some fields changed: `base.but(lr=0.3)`."""
+        return Recipe(**{**dataclasses.asdict(self), **changes})
+
+    def vary(self, **changes) -> list[Recipe]:
+        """One recipe for every combination of the values given: `base.vary(init=["he", "zero"], lr=[0.1, 0.3])`."""
+        checks.known("field of Recipe", changes, FIELDS)
+        lists = [v if isinstance(v, list | tuple | range) else [v] for v in changes.values()]
+        for name, values in zip(changes, lists, strict=True):
+            if not len(values):
+                raise ValueError(f"{name}={values!r} is empty: give at least one value to vary, such as [{name}].")
+        return [self.but(**dict(zip(changes, combination, strict=True))) for combination in itertools.product(*lists)]
+
+    def differs(self, other: Recipe) -> tuple[str, ...]:
+        """The names of the fields in which two recipes differ."""
+        return tuple(name for name in FIELDS if getattr(self, name) != getattr(other, name))
+
+    def __str__(self) -> str:
+        told = [f"{k}={v!r}" for k, v in dataclasses.asdict(self).items() if v != DEFAULTS[k]]
+        return f"Recipe({', '.join(told)})"
+
+
+FIELDS = tuple(f.name for f in dataclasses.fields(Recipe))
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(Recipe)}
+# Runs that agree in these fields are one computation with different numbers in it, so the engine may stack them.
+STACKED_TOGETHER = (
+    "model", "depth", "width", "activation", "norm", "loss", "label_smoothing",
+    "batch_size", "epochs", "n_train", "label_noise",
+)  # fmt: skip
