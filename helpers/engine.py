@@ -1,0 +1,253 @@
+"""Many runs at once, equal to the loop.
+
+The definition of a run is `training.train_one`. The engine computes the same thing faster: runs of one architecture
+are stacked, so that the same `training.fit` trains N of them in one pass. Model i's loss depends on slice i of each
+stacked parameter alone, so the gradient of the summed losses is the stack of the gradients; and every optimizer in
+this book works element by element, so one step on the slices [a:b] is b - a ordinary steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from helpers import checks, losses, optim, training
+from helpers.recipe import STACKED_TOGETHER, Recipe
+from helpers.runs import Runs, run_id
+
+STACK = 32  # models in one stack: about as many as stay in a CPU's cache
+
+
+class Stack(nn.Module):
+    """N models of one architecture as one module: every parameter and buffer gains a leading axis of length N."""
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        params, buffers = stack_module_state(list(members))
+        self.n, self.names = len(members), {"params": list(params), "buffers": list(buffers)}
+        for name, value in params.items():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(value.detach()))
+        for name, value in buffers.items():
+            self.register_buffer(name.replace(".", "/"), value.detach().clone())
+        self.__dict__["skeleton"] = copy.deepcopy(members[0])  # lends its code; not a child
+
+    def _state(self) -> list[dict]:
+        return [{k: getattr(self, k.replace(".", "/")) for k in self.names[part]} for part in ("params", "buffers")]
+
+    def forward(self, x):
+        """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
+        self.skeleton.train(self.training)
+
+        def one(params, buffers, x):
+            return functional_call(self.skeleton, (params, buffers), (x,))
+
+        return vmap(one, in_dims=(0, 0, 0 if self.training else None))(*self._state(), x)
+
+    def unstack(self, i: int) -> nn.Module:
+        """Model i by itself, as an ordinary module with copies of its weights."""
+        model = copy.deepcopy(self.skeleton)
+        model.load_state_dict({k: v[i].detach().clone() for part in self._state() for k, v in part.items()})
+        return model
+
+
+class StackedOptimizer:
+    """One torch.optim object for each row of neighbours with equal settings, on their slices of the stack."""
+
+    def __init__(self, stack: Stack, recipes: Sequence[Recipe]):
+        self.params, self.parts = list(stack.parameters()), []
+        settings = [r.but(seed=0, init=recipes[0].init, init_scale=1.0, clip_norm=None) for r in recipes]
+        cuts = [i for i in range(len(recipes)) if i == 0 or settings[i] != settings[i - 1]] + [len(recipes)]
+        for a, b in zip(cuts, cuts[1:], strict=False):
+            views = [nn.Parameter(p.detach()[a:b]) for p in self.params]  # the same memory as the stack
+            self.parts.append((a, b, views, optim.make(recipes[a].optimizer, views, recipes[a]), recipes[a]))
+
+    def set_lr(self, step: int, per_epoch: int) -> None:
+        for *_, optimizer, recipe in self.parts:
+            optimizer.param_groups[0]["lr"] = recipe.lr * training.lr_factor_at(recipe, step, per_epoch)
+
+    def zero_grad(self) -> None:
+        for p in self.params:
+            p.grad = None
+
+    def step(self) -> None:
+        # the fused kernels walk memory and do not check that gradient and parameter are laid out alike
+        grads = [p.grad if p.grad.stride() == p.stride() else torch.empty_like(p).copy_(p.grad) for p in self.params]
+        for a, b, views, optimizer, _ in self.parts:
+            for view, grad in zip(views, grads, strict=True):
+                view.grad = grad[a:b]
+            optimizer.step()
+
+
+def clip_each(stack: Stack, bounds: torch.Tensor) -> None:
+    """Scale each model's whole gradient to a norm of at most its bound (N,); a NaN stays with its own model."""
+    grads = [p.grad for p in stack.parameters()]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
+    factors = (bounds.to(norms) / (norms + 1e-6)).clamp(max=1.0)
+    for g in grads:
+        g.mul_(factors.view(-1, *[1] * (g.dim() - 1)))
+
+
+def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.float32, test="", watch=None):
+    """The same as `[train_one(r, data) for r in recipes]`, for recipes that agree in the fields STACKED_TOGETHER.
+
+    Returns (stack, curves): curves[i] has the rows of run i, as `train_one` gives them; seconds are the share of
+    one run. `watch(curves)` is called after every epoch; when it returns False, training ends there and the result
+    is None.
+    """
+    first = recipes[0]
+    data = training.prepared(first, data).to(device, dtype)
+    stack = Stack([training.fresh_model(r, data, dtype) for r in recipes]).to(device)
+    optimizer = StackedOptimizer(stack, recipes)
+    per_epoch = training.steps_per_epoch(first, data.n_train)
+    one_loss = losses.loss(first.loss)
+    each_loss = vmap(lambda logits, y: one_loss(logits, y, first.label_smoothing))
+    bounds = torch.tensor([r.clip_norm or torch.inf for r in recipes], dtype=dtype, device=device)
+
+    def loss(logits, y):
+        return each_loss(logits, y.expand(logits.shape[:2]))
+
+    def batches():
+        for epoch in range(first.epochs):
+            order = [training.batch_order(r.seed, data.n_train, first.batch_size, epoch) for r in recipes]
+            for i in torch.stack(order, 1).to(device):
+                yield data.x_train[i], data.y_train[i]
+
+    curves, seen, started = [[] for _ in recipes], [], time.perf_counter()
+    clip = (lambda: clip_each(stack, bounds)) if bounds.isfinite().any() else None
+    loop = training.fit(stack, loss, optimizer, batches(), lambda step: optimizer.set_lr(step, per_epoch), clip)
+    for step, pair in enumerate(loop, 1):
+        seen.append(torch.stack(pair))
+        if step % per_epoch == 0:
+            values = [*torch.stack(seen).mean(0), *training.evaluate(stack, loss, data.x_val, data.y_val)]
+            seconds = (time.perf_counter() - started) / len(recipes)
+            for curve, row in zip(curves, torch.stack(values, 1).tolist(), strict=True):
+                names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+                curve.append(
+                    {"epoch": step // per_epoch, "step": step, "seconds": seconds, **dict(zip(names, row, strict=True))}
+                )
+            seen = []
+            if watch is not None and watch(curves) is False:
+                return None
+    if test:
+        scores = torch.stack(training.evaluate(stack, loss, *data.open_test(test)), 1).tolist()
+        for curve, row in zip(curves, scores, strict=True):
+            curve[-1]["test_loss"], curve[-1]["test_accuracy"] = row
+    return stack, curves
+
+
+def _train_chunk(recipes, data, device, test, watch=None, threads=None):
+    if threads:
+        torch.set_num_threads(threads)
+    if len(recipes) == 1 and watch is None:
+        return [training.train_one(recipes[0], data, device=device, test=test)[1]]
+    result = train_stack(recipes, data, device=device, test=test, watch=watch)
+    return None if result is None else result[1]
+
+
+def plan(recipes: Iterable[Recipe], device: str = "cpu") -> list[list[Recipe]]:
+    """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
+
+    Convolutions under vmap are slower on a CPU than one model at a time, so there a CNN is a chunk of its own.
+    """
+    groups = defaultdict(list)
+    for r in recipes:
+        groups[tuple(getattr(r, k) for k in STACKED_TOGETHER)].append(r)
+    chunks = []
+    for group in groups.values():
+        size = 1 if group[0].model != "mlp" and device == "cpu" else STACK
+        # same settings side by side, so that they share one optimizer object
+        group.sort(
+            key=lambda r: (r.optimizer, r.lr, r.schedule, r.warmup, r.weight_decay, r.momentum, r.beta1, r.beta2)
+        )
+        chunks += [group[i : i + size] for i in range(0, len(group), size)]
+    return chunks
+
+
+def train(
+    recipes: Recipe | Iterable[Recipe],
+    data,
+    *,
+    seeds: int | Iterable[int] | None = None,
+    save=None,
+    jobs: int = 1,
+    device: str = "auto",
+    test: str = "",
+    watch: Callable[[dict], bool | None] | None = None,
+) -> Runs:
+    """Train every recipe with every seed and return the runs as tidy tables.
+
+    Parameters
+    ----------
+    recipes : one Recipe or several, as `Recipe.vary` gives them
+    data : a `helpers.data.Dataset`
+    seeds : 8 means the seeds 0..7; None keeps each recipe's own seed
+    save : a file (.zip). Finished runs are written there as they come, whole or not at all, and runs that the file
+        already has are not trained again: an interrupted sweep resumes.
+    jobs : processes, one thread each; with 1 all runs share this process and its threads
+    device : "auto" (a GPU when there is one), "cpu", "cuda"
+    test : the reason for reading the sealed test set; without one the runs have validation scores alone
+    watch : called with {"done", "total", "curves"} (in model-epochs) while training; return False to stop, and the
+        finished runs are returned. Works with jobs=1.
+
+    Raises TypeError or ValueError with one sentence for bad input.
+    """
+    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+    if not recipes or not all(isinstance(r, Recipe) for r in recipes):
+        raise TypeError("recipes must be a Recipe or a list of them, such as Recipe().vary(lr=[0.1, 0.3]).")
+    if not hasattr(data, "open_test"):
+        raise TypeError(f"data must be a Dataset, got {type(data).__name__}; make one with load() or from_arrays().")
+    if seeds is not None:
+        seeds = range(checks.integer("seeds", seeds, low=1, try_="8")) if isinstance(seeds, int) else list(seeds)
+        recipes = [r.but(seed=s) for r in recipes for s in seeds]
+    checks.integer("jobs", jobs, low=1, try_="1")
+    device = pick_device(device)
+    unique = list(dict.fromkeys(recipes))
+
+    done = Runs.load(save, missing_ok=True) if save else Runs.empty()
+    if test and len(done) and done.table.get("test_accuracy") is None:
+        done = Runs.empty()  # these runs lack the score that is asked for now
+    finished = set(done.table["run"]) if len(done) else set()
+    chunks = plan([r for r in unique if run_id(r, data) not in finished], device)
+    epochs_total, epochs_done = sum(r.epochs for c in chunks for r in c), 0
+
+    def keep(chunk, curves):
+        nonlocal done, epochs_done
+        done = done + Runs.from_curves(chunk, curves, data, device)
+        epochs_done += sum(r.epochs for r in chunk)
+        if save:
+            done.save(save)
+
+    def tell(curves):
+        epochs = sum(len(c) for c in curves)
+        return watch({"done": epochs_done + epochs, "total": epochs_total, "curves": curves})
+
+    if jobs == 1:
+        for chunk in chunks:
+            curves = _train_chunk(chunk, data, device, test, tell if watch else None)
+            if curves is None:
+                break
+            keep(chunk, curves)
+    else:
+        from joblib import Parallel, delayed
+
+        def work(i, chunk):
+            return i, _train_chunk(chunk, data, device, test, threads=1)
+
+        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(work)(*c) for c in enumerate(chunks))
+        for i, curves in results:
+            keep(chunks[i], curves)
+    return done.select([run_id(r, data) for r in unique])
+
+
+def pick_device(device: str) -> str:
+    """ "auto" -> "cuda" where there is a GPU, else "cpu". Raises ValueError when CUDA is asked for and absent."""
+    checks.one_of("device", device, ("auto", "cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' is not available here: no CUDA GPU was found; use device='auto' or 'cpu'.")
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,189 @@
+"""Results as two tidy tables: a row per run, and a row per run and epoch. Saved whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import platform
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+
+from helpers import checks
+from helpers.recipe import DEFAULTS, FIELDS, Recipe
+
+DEFINING = ("models", "init", "losses", "schedules", "optim", "recipe", "training", "engine")
+
+
+@functools.cache
+def _code_hash() -> str:
+    # a run belongs to the code and the torch that made it: older results must not pass for newer ones
+    here = pathlib.Path(__file__).parent
+    text = b"".join((here / f"{name}.py").read_bytes() for name in DEFINING)
+    return hashlib.sha256(text + torch.__version__.encode()).hexdigest()
+
+
+def run_id(recipe: Recipe, data) -> str:
+    """A short name for this run: a hash of recipe, data, code and torch version."""
+    text = f"{dataclasses.astuple(recipe)}|{data.fingerprint}|{_code_hash()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Training runs as tidy tables.
+
+    Attributes
+    ----------
+    table : DataFrame, one row per run: `run` (its id), every field of Recipe, data, device, torch, n_train,
+        `diverged` (a loss was not finite), and the last epoch's scores (accuracies are fractions; seconds per run).
+        With a test set read: test_loss, test_accuracy.
+    curves : DataFrame, one row per run and epoch: run, epoch, step, seconds, train_loss, train_accuracy, val_loss,
+        val_accuracy.
+    """
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+
+    @classmethod
+    def empty(cls) -> Runs:
+        return cls(pd.DataFrame(), pd.DataFrame())
+
+    @classmethod
+    def from_curves(cls, recipes: Sequence[Recipe], curves: Sequence[list[dict]], data, device: str) -> Runs:
+        """Tables from what the training functions return: one list of epoch rows for each recipe."""
+        rows, points = [], []
+        for recipe, curve in zip(recipes, curves, strict=True):
+            name = run_id(recipe, data)
+            fields = {k: v for k, v in dataclasses.asdict(recipe).items()}
+            about = {"data": data.name, "device": device, "torch": torch.__version__}
+            diverged = not all(math.isfinite(p["train_loss"]) for p in curve)
+            rows.append({"run": name, **fields, **about, "diverged": diverged, **curve[-1]})
+            points += [{"run": name, **{k: v for k, v in p.items() if not k.startswith("test_")}} for p in curve]
+        return cls(_clean(pd.DataFrame(rows)), pd.DataFrame(points))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __add__(self, other: Runs) -> Runs:
+        both = [r for r in (self, other) if len(r)]
+        if len(both) < 2:
+            return both[0] if both else self
+        known = set(self.table["run"])
+        new = other.select([r for r in other.table["run"] if r not in known])
+        tables = pd.concat([self.table, new.table], ignore_index=True)
+        return Runs(_clean(tables), pd.concat([self.curves, new.curves], ignore_index=True))
+
+    def select(self, ids: Iterable[str]) -> Runs:
+        """The runs with these ids, in this order; ids that are not there are left out."""
+        if not len(self):
+            return self
+        at = {name: i for i, name in enumerate(self.table["run"])}
+        ids = [i for i in ids if i in at]
+        table = self.table.iloc[[at[i] for i in ids]].reset_index(drop=True)
+        place = {name: i for i, name in enumerate(ids)}
+        curves = self.curves[self.curves["run"].isin(place)]
+        curves = curves.sort_values("run", key=lambda c: c.map(place), kind="stable")
+        return Runs(table, curves.reset_index(drop=True))
+
+    def where(self, **fields) -> Runs:
+        """The runs whose columns have these values: `runs.where(init="he", lr=0.1)`."""
+        checks.known("column of runs", fields, self.table.columns)
+        keep = pd.Series(True, index=self.table.index)
+        for name, value in fields.items():
+            column = self.table[name]
+            keep &= column.isna() if value is None else column.isin(value if isinstance(value, list) else [value])
+        return self.select(self.table["run"][keep])
+
+    def frame(self) -> pd.DataFrame:
+        """The curves joined with the recipe fields of their runs: the form that plots and explorers take."""
+        return self.curves.merge(self.table[["run", *FIELDS, "diverged"]], on="run", how="left", validate="many_to_one")
+
+    def varied(self) -> list[str]:
+        """The recipe fields that differ among these runs, the seed left out."""
+        return [f for f in FIELDS if f != "seed" and self.table[f].nunique(dropna=False) > 1]
+
+    def summary(self, score: str = "val_accuracy") -> pd.DataFrame:
+        """Mean, sd and n of a score for each setting, and how many of its runs diverged."""
+        checks.known("column of runs", [score], self.table.columns)
+        by = self.varied()
+        groups = self.table.groupby(by, sort=False, dropna=False) if by else self.table.groupby(lambda _: "all runs")
+        out = groups.agg(mean=(score, "mean"), sd=(score, "std"), n=(score, "size"), diverged=("diverged", "sum"))
+        return out.reset_index() if by else out
+
+    def epochs_to(self, score: str, target: float) -> pd.Series:
+        """For each run the first epoch at which the score is at least the target; infinite when it never is."""
+        checks.known("column of curves", [score], self.curves.columns)
+        hit = self.curves[self.curves[score] >= target].groupby("run")["epoch"].min()
+        return self.table["run"].map(hit).fillna(math.inf)
+
+    def provenance(self) -> str:
+        """One line: data, n, device, seconds, versions."""
+        if not len(self):
+            return "no runs"
+        t = self.table
+        seeds = t["seed"].nunique()
+        return (
+            f"{', '.join(t['data'].unique())} · {len(t)} runs, {seeds} seeds · {', '.join(t['device'].unique())} · "
+            f"{t['seconds'].sum():.0f} s of training · torch {t['torch'].iloc[0]}, Python {platform.python_version()}"
+        )
+
+    def save(self, path) -> None:
+        """Write both tables into one .zip of JSON (a list per column, exact floats). It appears whole or not at all."""
+        path = pathlib.Path(path)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in ("table", "curves"):
+                archive.writestr(f"{name}.json", json.dumps(getattr(self, name).to_dict("list")))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
+                part.write(buffer.getvalue())
+                part.flush()
+                os.fsync(part.fileno())
+            os.replace(part.name, path)
+        except OSError as error:
+            if "part" in locals():
+                pathlib.Path(part.name).unlink(missing_ok=True)
+            raise OSError(
+                f"save={str(path)!r} could not be written: {error.strerror}; nothing changed there."
+            ) from error
+
+    @classmethod
+    def load(cls, path, *, missing_ok: bool = False) -> Runs:
+        """Read what `save` wrote. Raises FileNotFoundError or ValueError with one sentence."""
+        path = pathlib.Path(path)
+        if not path.exists():
+            if missing_ok:
+                return cls.empty()
+            raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                tables = [pd.DataFrame(json.loads(archive.read(f"{name}.json"))) for name in ("table", "curves")]
+            if not {"run", "seed"} <= set(tables[0].columns) or "run" not in tables[1].columns:
+                raise KeyError("columns")
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"path={str(path)!r} is not a file of runs; delete it, or give one that Runs.save wrote."
+            ) from error
+        return cls(_clean(tables[0]), tables[1])
+
+
+def _clean(table: pd.DataFrame) -> pd.DataFrame:
+    # fields that may be None are floats with NaN in a table; all other fields keep the type of their default
+    for name in FIELDS:
+        if name in table and DEFAULTS[name] is not None:
+            optional = name == "batch_size"
+            table[name] = table[name].astype(float if optional else type(DEFAULTS[name]))
+        elif name in table:
+            table[name] = table[name].astype(float)
+    return table

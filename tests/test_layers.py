@@ -1,0 +1,59 @@
+"""The ladder: each module of `helpers` imports only from modules on its left. No circles, no hidden back doors."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+HELPERS = pathlib.Path(__file__).resolve().parent.parent / "helpers"
+LADDER = (
+    "checks scale splits glyphs download data owndata models init losses schedules optim recipe surfaces runs training "
+    "probe engine compare claims plots explorer live show labs"
+).split()
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """The modules of `helpers` that this file imports, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "helpers":
+            inner = node.module.split(".")[1:]
+            found |= {inner[0]} if inner else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("helpers.")}
+    return found
+
+
+def test_every_module_is_on_the_ladder():
+    here = {p.stem for p in HELPERS.glob("*.py")} - {"__init__"} | {"labs"}
+    assert here == set(LADDER)
+
+
+@pytest.mark.parametrize("name", [n for n in LADDER if n != "labs"])
+def test_imports_go_left(name):
+    left = set(LADDER[: LADDER.index(name)])
+    assert imported(HELPERS / f"{name}.py") <= left
+
+
+def test_labs_do_not_import_each_other():
+    for path in (HELPERS / "labs").glob("*.py"):
+        assert "labs" not in imported(path), path.name
+
+
+def test_only_explorer_and_live_know_widgets():
+    for path in HELPERS.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path.stem != "live":
+            assert "ipywidgets" not in text, path.name
+        if path.stem not in ("live", "explorer"):
+            assert "anywidget" not in text, path.name
+
+
+def test_the_checker_sees_an_import_to_the_right(tmp_path):
+    bad = tmp_path / "checks.py"
+    bad.write_text(
+        "def f():\n    from helpers import engine\n    import helpers.runs\n    from helpers.plots import picture\n"
+    )
+    assert imported(bad) == {"engine", "runs", "plots"}
