@@ -1,0 +1,82 @@
+"""What a notebook shows besides pictures: the library's own source, and sentences with measured numbers."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from dataclasses import dataclass
+
+from helpers import checks
+
+
+@dataclass(frozen=True)
+class Source:
+    """Python source, shown with its colours; what is shown is what runs."""
+
+    text: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        from IPython.display import Code
+
+        shown = Code(self.text, language="python")
+        return {"text/html": shown._repr_html_(), "text/plain": self.text}
+
+
+def source(*functions, docs: bool = False) -> Source:
+    """The source of these functions or classes; without their docstrings unless `docs` is true.
+
+    Raises TypeError for something that has no Python source.
+    """
+    texts = []
+    for f in functions:
+        try:
+            text = textwrap.dedent(inspect.getsource(f))
+        except (TypeError, OSError):
+            raise TypeError(f"{f!r} has no Python source to show; give a function or class of helpers.") from None
+        texts.append(text if docs else _without_docstring(text))
+    return Source("\n".join(texts).rstrip() + "\n")
+
+
+def _without_docstring(text: str) -> str:
+    node = ast.parse(text).body[0]
+    first = node.body[0] if getattr(node, "body", None) else None
+    if len(getattr(node, "body", ())) < 2 or not isinstance(first, ast.Expr):
+        return text
+    if not isinstance(getattr(first, "value", None), ast.Constant):
+        return text
+    lines = text.splitlines(keepends=True)
+    return "".join(lines[: first.lineno - 1] + lines[first.end_lineno :])
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence whose numbers come from the run. It shows as Markdown."""
+
+    text: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/markdown": self.text, "text/plain": self.text}
+
+
+def say(text: str, **glued) -> Sentence:
+    """A sentence for the reader, and numbers for other pages of the book.
+
+    `say(f"He wins by {gap:.1f} points.", gap=gap)` shows the sentence here, in a notebook and on the page, and stores
+    `gap` under its name, so that a page can quote it with MyST-NB's glue role. Names must be valid identifiers.
+    """
+    checks.known("string", [] if isinstance(text, str) else [text], ["text"])
+    for name, value in glued.items():
+        _glue(name, value)
+    return Sentence(text)
+
+
+def _glue(name: str, value) -> None:
+    """The output that MyST-NB's glue stores, made without it, so that a notebook runs where it is not installed."""
+    from IPython.core.formatters import format_display_data
+    from IPython.display import display
+
+    data, metadata = format_display_data(value)
+    prefix = "application/papermill.record/"
+    metadata["scrapbook"] = {"name": name, "mime_prefix": prefix}
+    display({prefix + k: v for k, v in data.items()}, raw=True, metadata=metadata)
