@@ -203,7 +203,7 @@ SENTENCES = [
      "'breast_cancer', 'wine', 'iris', 'mnist', 'fashion_mnist', 'cifar10'. Did you mean 'digits'?"),
     (TypeError, lambda: data.load("digits", level="easy"), "'level' is a setting of 'glyphs' alone; leave it out for "
      "'digits'."),
-    (TypeError, lambda: data.load("glyphs", levle="easy"), "'levle' is not a setting; the settings are "
+    (TypeError, lambda: data.load("glyphs", levle="easy"), "'levle' is not a setting; choose from "
      "level, characters, fonts, class_shares. Did you mean 'level'?"),
     (ValueError, lambda: data.load("digits", n_train=1001), "n_train=1001 is not allowed: n_train must be a whole "
      "number, at least 1, at most 1000."),

@@ -1,0 +1,81 @@
+"""What the book adds to Jupyter Book 1, and what it takes away from its pages."""
+
+from __future__ import annotations
+
+import pathlib
+
+import execute
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+UNUSED = ("sphinx-thebe",)  # a script that no page uses, and that names another host
+
+
+class DeadWidgets(SphinxPostTransform):
+    """Refuse a widget that needs a kernel: on a page its label moves and its picture does not."""
+
+    default_priority = 3  # before MyST-NB picks one form of each output
+
+    def run(self, **options) -> None:
+        for node in self.document.findall(nodes.container):
+            if node.get("nb_element") == "mime_bundle":
+                forms = [child.get("mime_type") for child in node.children]
+                if VIEW in forms and "text/html" not in forms:
+                    log.warning(
+                        "this output is a live widget without an HTML form: nothing would move on the page; "
+                        "show it with helpers.explore, or give the cell the tag 'remove-output'",
+                        location=node,
+                        type="book",
+                    )
+
+
+def use_keyed_cache(app, config) -> None:
+    """Let MyST-NB read the cache that belongs to the present helpers, versions and scale."""
+    config.nb_execution_cache_path = str(execute.cache_folder(pathlib.Path(app.srcdir)))
+
+
+def trim_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Drop what a page loads in vain: widget state, thebe, and the second copy of a script."""
+    seen, kept = set(), []
+    for script in context.get("script_files", []):
+        attributes, name = getattr(script, "attributes", {}), str(getattr(script, "filename", "") or "")
+        body = attributes.get("body") or ""
+        if attributes.get("type") == STATE or "THEBE_JS_URL" in body or any(word in name for word in UNUSED):
+            continue
+        if (name, body) not in seen:
+            seen.add((name, body))
+            kept.append(script)
+    context["script_files"] = kept
+
+
+def describe(app, pagename, templatename, context, doctree) -> None:
+    """Give each page a description: its own (`description` in the page's front matter) or its first paragraph."""
+    meta = context.get("meta") or {}
+    text = meta.get("description", "")
+    if not text and doctree is not None:
+        first = next((node for node in doctree.findall(nodes.paragraph) if len(node.astext()) > 40), None)
+        text = first.astext() if first is not None else ""
+    text = " ".join((text or f"{context.get('title', '')}: {app.config.html_title}").split())
+    context["tt_description"] = text if len(text) <= 160 else text[:157].rsplit(" ", 1)[0] + "…"
+
+
+def drop_stale(app, error) -> None:
+    """Remove the pages of chapters that are no longer there, so that nobody publishes them."""
+    if error is None and app.builder.name == "html":
+        for folder in ("chapters", "book"):
+            for page in (pathlib.Path(app.outdir) / folder).glob("*.html"):
+                if f"{folder}/{page.stem}" not in app.env.found_docs:
+                    page.unlink()
+
+
+def setup(app) -> dict:
+    app.connect("config-inited", use_keyed_cache)
+    app.add_post_transform(DeadWidgets)
+    app.connect("html-page-context", trim_scripts, priority=900)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", drop_stale)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,192 @@
+"""The build tool and the runner of the chapters, on notebooks of a few lines."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "book" / "_ext")]
+
+execute = pytest.importorskip("execute", reason="the tools that build the book are not installed")
+import tasks  # noqa: E402
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A repository in small: one module of helpers, and a function that writes chapters."""
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "numbers.py").write_text("ANSWER = 42\n")
+    (tmp_path / "chapters").mkdir()
+
+    def write(name, *sources):
+        cells = [nbformat.v4.new_markdown_cell("# A chapter"), *map(nbformat.v4.new_code_cell, sources)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "chapters" / f"{name}.ipynb")
+
+    return tmp_path, write
+
+
+def test_an_old_python_gets_one_sentence():
+    assert tasks.old_python((3, 8, 1)) == (
+        "This is Python 3.8, and the book needs 3.11 or newer; try `make book PYTHON=python3.12`."
+    )
+    assert tasks.old_python((3, 11)) == tasks.old_python((4, 0)) == ""
+
+
+def test_a_real_old_python_gets_the_sentence():
+    found = [shutil.which(f"python3.{minor}") for minor in (6, 7, 8, 9, 10)]
+    roots = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv")) / "versions"
+    found += [str(path) for path in roots.glob("3.[6-9].*/bin/python")]
+    for program in filter(None, found):
+        if subprocess.run([program, "-c", ""], capture_output=True).returncode == 0:
+            ran = subprocess.run([program, "tasks.py", "book"], cwd=ROOT, capture_output=True, text=True)
+            assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+            assert ran.stderr.startswith("This is Python 3.")
+            return
+    pytest.skip("no Python older than 3.11 on this machine")
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(capsys):
+    assert tasks.main(["boook"]) == 2
+    assert capsys.readouterr().err == (
+        "'boook' is not a command; the commands are book, test, lab, bench, chapter, clean. Did you mean 'book'?\n"
+    )
+
+
+def test_a_command_takes_no_leftovers(capsys):
+    assert tasks.main(["book", "03"]) == 2
+    assert capsys.readouterr().err == "'book' takes nothing after its name, and it was given 03.\n"
+    assert tasks.main(["chapter"]) == 1
+    assert capsys.readouterr().err == "Which chapter? For instance: make chapter C=03\n"
+
+
+def test_missing_requirements_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    assert tasks.main(["book"]) == 1
+    assert capsys.readouterr().err == "requirements.txt is missing: run this in a complete copy of the repository.\n"
+
+
+def test_the_environment_is_made_again_when_a_requirement_changed(tmp_path, monkeypatch):
+    done = []
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    monkeypatch.setattr(tasks, "PYTHON", sys.executable)
+    monkeypatch.setattr(tasks, "STAMP", str(tmp_path / "stamp"))
+    monkeypatch.setattr(tasks, "quietly", lambda sentence, *command: done.append(command))
+    tasks.environment()
+    tasks.environment()
+    assert len(done) == 1 and done[0][-2:] == ("-r", "requirements.txt")
+    (tmp_path / "requirements.txt").write_text("numpy\ntorch\n")
+
+    def broken(sentence, *command):
+        raise tasks.Stop("no space left")
+
+    monkeypatch.setattr(tasks, "quietly", broken)
+    with pytest.raises(tasks.Stop):
+        tasks.environment()
+    assert tasks.stamped() == ""  # a half-finished install is not taken for a whole one
+
+
+def test_the_key_changes_with_helpers_scale_and_versions(book, monkeypatch):
+    root, _ = book
+    monkeypatch.delenv("TRICKS_SCALE", raising=False)
+    first = execute.cache_key(root)
+    assert first == execute.cache_key(root) and len(first) == 16
+    (root / "helpers" / "numbers.py").write_text("ANSWER = 43\n")
+    second = execute.cache_key(root)
+    (root / "helpers" / "more.js").write_text("")
+    third = execute.cache_key(root)
+    monkeypatch.setenv("TRICKS_SCALE", "smoke")
+    fourth = execute.cache_key(root)
+    monkeypatch.setattr(execute, "versions", lambda: {"torch": "99"})
+    assert len({first, second, third, fourth, execute.cache_key(root)}) == 5
+    assert execute.cache_folder(root).name.startswith("smoke-")
+
+
+def test_a_chapter_runs_once_and_is_kept_whole(book, capsys):
+    root, write = book
+    write("01_sum", "1 + 1", "import os; os.environ.get('TRICKS_SCALE')")
+    write("02_time", "import time; time.sleep(0.01)")
+    assert execute.execute(root) == 0
+    assert capsys.readouterr().out.count("done in") == 2
+    kept = execute.executed(root)
+    assert list(kept) == ["01_sum", "02_time"]
+    assert kept["01_sum"].cells[0].cell_type == "markdown"  # the text is there too
+    assert kept["01_sum"].cells[1].outputs[0].data["text/plain"] == "2"
+    about = kept["01_sum"].metadata[execute.META]
+    assert about["versions"]["python"] == sys.version.split()[0] and about["seconds"] > 0 and about["cores"] >= 1
+
+    (root / "chapters" / "02_time.ipynb").unlink()
+    assert execute.execute(root) == 0
+    assert capsys.readouterr().out.split() == ["01_sum", "unchanged"]
+    assert execute.executed(root) == {"01_sum": kept["01_sum"]}
+
+
+def test_new_prose_does_not_run_a_chapter_again_and_new_code_does(book, capsys):
+    root, write = book
+    write("01_sum", "1 + 1")
+    execute.execute(root)
+    path = root / "chapters" / "01_sum.ipynb"
+    path.write_text(path.read_text().replace("# A chapter", "# Another title"))
+    capsys.readouterr()
+    assert execute.execute(root) == 0
+    assert capsys.readouterr().out.split() == ["01_sum", "unchanged"]
+    kept = execute.executed(root)["01_sum"]
+    assert kept.cells[0].source == "# Another title" and kept.cells[1].outputs[0].data["text/plain"] == "2"
+    write("01_sum", "1 + 2")
+    assert execute.execute(root) == 0
+    assert execute.executed(root)["01_sum"].cells[1].outputs[0].data["text/plain"] == "3"
+
+
+def test_a_change_in_helpers_runs_the_chapter_again(book, capsys):
+    root, write = book
+    write("01_sum", "1 + 1")
+    execute.execute(root)
+    (root / "helpers" / "numbers.py").write_text("ANSWER = 43\n")
+    capsys.readouterr()
+    assert execute.execute(root) == 0
+    assert "done in" in capsys.readouterr().out
+
+
+def test_a_failing_cell_is_named_and_is_not_kept(book, capsys):
+    root, write = book
+    write("03_broken", "x = 1", "# divide\nx / 0")
+    assert execute.main(["--root", str(root)]) == 1
+    told = capsys.readouterr().err
+    assert "FAILED chapters/03_broken.ipynb, cell 3 of 3: # divide\n" in told
+    assert "       ZeroDivisionError: division by zero\n" in told
+    assert "\x1b" not in told
+    assert execute.executed(root) == {}
+
+
+def test_an_unknown_chapter_is_one_sentence(book, capsys):
+    root, write = book
+    write("01_sum", "1 + 1")
+    assert execute.main(["09", "--root", str(root)]) == 1
+    assert capsys.readouterr().err == "No chapter starts with '09'; the chapters are: 01_sum.\n"
+
+
+def test_make_is_a_thin_wrapper():
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    ran = subprocess.run(["make", "book", "PYTHON=python-of-nobody"], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode != 0
+    assert ran.stderr.splitlines()[0] == (
+        "No Python 3.11 or newer was found under the name python-of-nobody; "
+        "install one, or name yours: make book PYTHON=/path/to/python3"
+    )
+    ran = subprocess.run(["make", "help", f"PYTHON={sys.executable}"], cwd=ROOT, capture_output=True, text=True)
+    assert all(f"    {name}" in ran.stdout for name in tasks.COMMANDS)
+
+
+def test_the_stamp_is_a_hash_of_both_files(tmp_path, monkeypatch):
+    (tmp_path / "requirements.txt").write_text("a")
+    (tmp_path / "pyproject.toml").write_text("b")
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    assert tasks.wanted() == hashlib.sha256(b"ab").hexdigest()
