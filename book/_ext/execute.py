@@ -6,7 +6,7 @@
 The executed notebooks go to two places:
 
 - `_build/cache/<key>/`: the jupyter-cache that MyST-NB reads. The key is a hash of `helpers/`, the claims, the
-  installed versions, Python and the scale, so that a change in any of them runs the chapters again. jupyter-cache itself
+  installed versions, Python and the scale: a change in any of them runs the chapters again. jupyter-cache itself
   looks only at the code in the notebook.
 - `_build/executed/<chapter>.ipynb`: the same as plain notebooks, for tests and for the evidence pages (`executed`).
 """
