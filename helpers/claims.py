@@ -238,5 +238,5 @@ def _claims_file() -> dict[str, dict]:
     for folder in [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]:
         path = folder / "book" / "claims.yml"
         if path.is_file():
-            return {row["id"]: row for row in yaml.safe_load(path.read_text(encoding="utf-8"))}
+            return {row["id"]: row for row in yaml.safe_load(path.read_text(encoding="utf-8")) or []}
     return {}

@@ -1,8 +1,12 @@
-"""The ladder: each module of `helpers` imports only from modules on its left. No circles, no hidden back doors."""
+"""The ladder: each module of `helpers` imports only from modules on its left. No circles, no hidden back doors.
+
+A rung is a file or a folder; the modules of a folder may also import from one another.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -27,14 +31,29 @@ def imported(path: pathlib.Path) -> set[str]:
 
 
 def test_every_module_is_on_the_ladder():
-    here = {p.stem for p in HELPERS.glob("*.py")} - {"__init__"} | {"labs"}
-    assert here == set(LADDER)
+    folders = [p.parent for p in HELPERS.glob("*/__init__.py")]
+    here = [p.stem for p in [*HELPERS.glob("*.py"), *folders] if p.stem != "__init__"]
+    assert sorted(here) == sorted(LADDER)
 
 
-@pytest.mark.parametrize("name", [n for n in LADDER if n != "labs"])
+@pytest.mark.parametrize("name", LADDER)
 def test_imports_go_left(name):
-    left = set(LADDER[: LADDER.index(name)])
-    assert imported(HELPERS / f"{name}.py") <= left
+    folder = HELPERS / name
+    allowed = set(LADDER[: LADDER.index(name)]) | ({name} if folder.is_dir() else set())
+    for path in folder.rglob("*.py") if folder.is_dir() else [HELPERS / f"{name}.py"]:
+        assert imported(path) <= allowed, path.name
+
+
+def test_the_modules_of_a_folder_go_in_no_circle():
+    needs = {}
+    for path in (HELPERS / "explorer").glob("[!_]*.py"):
+        needs[path.stem] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("helpers.explorer"):
+                inner = node.module.split(".")[2:]
+                needs[path.stem] |= set(inner) or {alias.name for alias in node.names}
+    order = list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError
+    assert set(order) == set(needs) >= {"wording", "host"} and order.index("wording") < order.index("host")
 
 
 def test_labs_do_not_import_each_other():
@@ -45,9 +64,10 @@ def test_labs_do_not_import_each_other():
 def test_only_explorer_and_live_know_widgets():
     for path in HELPERS.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if path.stem != "live":
+        place = path.relative_to(HELPERS).as_posix()
+        if place != "live.py":
             assert "ipywidgets" not in text, path.name
-        if path.stem not in ("live", "explorer"):
+        if place not in ("live.py", "explorer/host.py", "explorer/__init__.py"):
             assert "anywidget" not in text, path.name
 
 

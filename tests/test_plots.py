@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -52,9 +53,27 @@ def test_picture_carries_its_finding_and_takes_the_pages_ink(result):
 
 def test_picture_is_the_same_each_time(result):
     def draw():
-        return plots.picture(plots.plot_curves(result.runs, color="init"), "He wins over zero initialization.")._repr_mimebundle_()
+        ax = plots.plot_curves(result.runs, color="init")
+        return plots.picture(ax, "He wins over zero initialization.")._repr_mimebundle_()
 
     assert draw() == draw()
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2: from 1 to 21."""
+    values = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in (one, other)])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    low, high = np.sort(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_stands_out_on_light_and_dark():
+    assert contrast("#ffffff", "#000000") == pytest.approx(21) and contrast("#56B4E9", "#ffffff") < 3
+    assert len(set(plots.PALETTE)) == len(set(plots.DASHES)) == 7
+    *colours, last = plots.PALETTE
+    assert last == plots.INK  # becomes the colour of the page's text
+    for colour in colours:
+        assert contrast(colour, "#ffffff") >= 3 and contrast(colour, "#121212") >= 3, colour
 
 
 def test_picture_wants_a_finding(result):
