@@ -14,6 +14,7 @@ from helpers.compare import Comparison, Interval, compare
 from helpers.data import Dataset, load
 from helpers.engine import train
 from helpers.explorer import explore
+from helpers.live import train_panel
 from helpers.owndata import from_arrays, from_csv, from_folder, from_npz
 from helpers.plots import (
     figure,
@@ -38,5 +39,6 @@ __all__ = [
     "distinct_units", "exact", "explore", "figure", "fit", "folds", "from_arrays", "from_csv", "from_folder",
     "from_npz", "full_loss_trace", "input_gradient", "label_distance", "layer_scales", "leak_check", "load",
     "missing_classes", "picture", "plot_curves", "plot_differences", "plot_images", "plot_lines", "say", "scale",
-    "share", "shows", "source", "split", "surface_background", "train", "train_one", "verdict", "walk",
+    "share", "shows", "source", "split", "surface_background", "train", "train_one", "train_panel",
+    "verdict", "walk",
 ]  # fmt: skip
