@@ -128,7 +128,8 @@ class ClaimsLedger(Evidence):
             if count[verdict]
         )
         here = sum(claim["id"] in results for claim in claims)
-        text = f"Of {len(claims)} claims, {here} were measured in this build; the others rest on a proof or a source."
+        rest = "; the others rest on a proof or a source" if here < len(claims) else ""
+        text = f"Of {len(claims)} claims, {here} were measured in this build{rest}."
         return [self.raw(f'<ul class="tt-counts">{tiles}</ul><p class="tt-count" role="status">{text}</p>')]
 
     def group(self, chapter: str, claims: list[dict], results: dict, known: set[str]) -> list[nodes.Node]:

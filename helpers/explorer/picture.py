@@ -100,6 +100,8 @@ def _background(ax, spec):
     picture = there["pictures"].get(i) or there["pictures"].get("all")
     if not picture:
         return None
-    image = Image.open(io.BytesIO(base64.b64decode(picture["href"].split(",", 1)[1]))).convert("RGB")
-    ax.imshow(np.asarray(image), extent=picture["extent"], aspect="auto", origin="upper")
+    image = Image.open(io.BytesIO(base64.b64decode(picture["href"].split(",", 1)[1]))).convert("RGBA")
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image)
+    ax.imshow(np.asarray(page.convert("RGB")), extent=picture["extent"], aspect="auto", origin="upper")
     return picture["extent"]
