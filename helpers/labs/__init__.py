@@ -1,0 +1,1 @@
+"""One module per chapter: measurements that belong to that chapter alone. Tables in, tables out."""

@@ -1,0 +1,826 @@
+"""Measurements of the chapter on data splits: tables over many divisions of one small world.
+
+The world is scikit-learn's 1,797 handwritten digits. A sample of n rows plays the data that you have; the rows left
+over play the future. Every function returns a tidy table, a row per draw.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+
+from helpers import data as _data
+from helpers import glyphs, losses, optim, plots, splits, training
+from helpers.show import Sentence, say
+
+
+@functools.lru_cache(maxsize=1)
+def world() -> tuple[np.ndarray, np.ndarray]:
+    """All 1,797 digits in file order: pixels (n, 64) in 0..1 and labels (n,) 0..9 (Alpaydin and Kaynak 1998)."""
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+def fit_linear(X, y, classes: int = 10, ridge: float = 1.0):
+    """Least squares on ±1 targets with an L2 penalty: (weights (d, classes), offset). scikit-learn's RidgeClassifier.
+
+    It takes a millisecond, which is why this chapter can afford thousands of splits.
+    """
+    targets = np.where(y[:, None] == np.arange(classes), 1.0, -1.0)
+    x0, t0 = X.mean(0), targets.mean(0)
+    centred = X - x0
+    W = np.linalg.solve(centred.T @ centred + ridge * np.eye(X.shape[1]), centred.T @ (targets - t0))
+    return W, t0 - x0 @ W
+
+
+def score(model, X, y) -> float:
+    """Accuracy (a fraction) of a linear model on these rows."""
+    return float(((X @ model[0] + model[1]).argmax(1) == y).mean())
+
+
+def recalls(model, X, y, classes: int = 10) -> np.ndarray:
+    """Share of right answers within each class: (classes,)."""
+    hits = (X @ model[0] + model[1]).argmax(1) == y
+    return np.bincount(y, weights=hits, minlength=classes) / np.bincount(y, minlength=classes)
+
+
+def nearest(X, y, Z) -> np.ndarray:
+    """The label of the nearest row of X for each row of Z: 1-nearest-neighbour."""
+    return y[((X**2).sum(1) - 2 * Z @ X.T).argmin(1)]
+
+
+def tv(a, b, classes: int = 10) -> float:
+    """Total variation distance of two label samples; `helpers.label_distance` without its checks."""
+    p, q = (np.bincount(v, minlength=classes) / len(v) for v in (a, b))
+    return float(np.abs(p - q).sum() / 2)
+
+
+# ---- what one split does -----------------------------------------------------------------------------------------
+
+
+def one_draw(n: int, how: str, seed: int, test: float = 0.2) -> dict:
+    """Draw n rows of the world, split them, train on one part: what the test part says against the truth.
+
+    truth : accuracy of that same model on all rows outside the sample. error : (test score - truth), in points.
+    same_mix : the same with the truth re-weighted to the class shares of the test part.
+    A draw that cannot be stratified gives possible = False and no scores.
+    """
+    X, y = world()
+    order = np.random.default_rng([10, n, seed]).permutation(len(y))
+    own, rest = order[:n], order[n:]
+    row = {"n": n, "how": how, "draw": seed, "possible": True}
+    try:
+        train, _, held = (own[part] for part in splits.split(y[own], how=how, test=test, seed=seed))
+    except ValueError:
+        return row | {"possible": False}
+    model = fit_linear(X[train], y[train])
+    measured, truth = score(model, X[held], y[held]), score(model, X[rest], y[rest])
+    row |= {"measured": measured, "truth": truth, "error": 100 * (measured - truth)}
+    row["same_mix"] = 100 * (
+        measured - recalls(model, X[rest], y[rest]) @ np.bincount(y[held], minlength=10) / len(held)
+    )
+    row["missing"] = len(np.setdiff1d(y[own], y[held]))  # classes that the data have and the test part lacks
+    row["label_distance"] = tv(y[train], y[held])
+    row["bound"] = 5 * (1 / len(train) + 1 / len(held))  # each class off by less than one row in each part
+    row["feature_distance"] = float(np.linalg.norm(X[train].mean(0) - X[held].mean(0)))
+    return row
+
+
+def many_draws(sizes, draws: int, ways=("random", "stratified")) -> pd.DataFrame:
+    """`one_draw` for every size, way and draw. Both ways divide the same sample, so they can be paired."""
+    return pd.DataFrame([one_draw(n, how, s) for n in sizes for s in range(draws) for how in ways])
+
+
+def histogram(table, value: str, by: list[str], *, width: float = 2, limit: float = 30) -> pd.DataFrame:
+    """Share of draws (%) in each bin of `value` for each group of `by`; the bins are centred on multiples of width.
+
+    Values beyond ±limit are counted in the outermost bins.
+    """
+    centres = np.arange(-limit, limit + width / 2, width)
+    rows = []
+    for key, group in table.dropna(subset=[value]).groupby(by, sort=False):
+        at = np.clip(np.round((group[value].to_numpy() + limit) / width).astype(int), 0, len(centres) - 1)
+        shares = 100 * np.bincount(at, minlength=len(centres)) / len(group)
+        for centre, share in zip(centres, shares, strict=True):
+            rows.append({**dict(zip(by, key, strict=True)), value: centre, "share": share})
+    return pd.DataFrame(rows)
+
+
+def paired(table, value: str, by: str, a, b, index=("draw",)) -> pd.Series:
+    """value at by=a minus value at by=b, row by row of the same draw; draws without both are left out."""
+    wide = table.pivot_table(index=list(index), columns=by, values=value)
+    return (wide[a] - wide[b]).dropna()
+
+
+def slopes(table, value: str) -> np.ndarray:
+    """For each draw the slope of log(value) against log(n): -0.5 is the square-root law of sampling error."""
+    wide = table.pivot(index="draw", columns="n", values=value).dropna()
+    wide = wide[(wide > 0).all(axis=1)]
+    return np.polyfit(np.log(wide.columns.to_numpy(float)), np.log(wide.to_numpy()).T, 1)[0]
+
+
+def closeness(draws: int, blocks: int = 20, n: int = 150) -> np.ndarray:
+    """Spearman's rank correlation, in each block of random splits, between label distance and true accuracy."""
+    X, y = world()
+    rows = []
+    for seed in range(draws):
+        order = np.random.default_rng([11, seed]).permutation(len(y))
+        held, train, rest = np.split(order, [n // 5, n])
+        rows.append((tv(y[train], y[held]), score(fit_linear(X[train], y[train]), X[rest], y[rest])))
+    return np.array([stats.spearmanr(*np.array(block).T)[0] for block in np.array_split(rows, blocks)])
+
+
+def rare_class(counts, draws: int, others: int = 300) -> pd.DataFrame:
+    """Class 9 cut to `count` rows beside `others` rows of the other digits, split both ways (test 20 %).
+
+    rows in test and training, missed : the test part has no 9; recall : share of 9s found among those never used.
+    """
+    X, y = world()
+    rows = []
+    for count in counts:
+        for seed in range(draws):
+            order = np.random.default_rng([12, count, seed]).permutation(len(y))
+            nines, rest = order[y[order] == 9], order[y[order] != 9]
+            own = np.concatenate([nines[:count], rest[:others]])
+            for how in ("random", "stratified"):
+                train, _, held = (own[p] for p in splits.split(y[own], how=how, test=0.2, seed=seed))
+                found = score(fit_linear(X[train], y[train]), X[nines[count:]], y[nines[count:]])
+                row = {"rare_rows": count, "draw": seed, "how": how, "recall": found}
+                row |= {"in_test": int((y[held] == 9).sum()), "in_train": int((y[train] == 9).sum())}
+                rows.append(row | {"missed": float(row["in_test"] == 0), "n_train": len(train)})
+    return pd.DataFrame(rows)
+
+
+def class_counts(test: float = 0.2) -> pd.DataFrame:
+    """Rows of each class that scikit-learn's stratified split puts into the test part, beside three formulas.
+
+    equal_number : the same number from each class. source_formula : r = n/M·p with p = n/M.
+    proportional : f·n_c, Cochran's (1977) proportional allocation.
+    """
+    rows = []
+    for name, load in {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}.items():
+        y = load().target
+        held, n = y[splits.split(y, how="stratified", test=test).test], np.bincount(y)
+        for c, size in enumerate(n):
+            row = {"data": name, "class": c, "rows": size, "drawn": int((held == c).sum())}
+            row |= {"equal_number": len(held) / len(n), "source_formula": (size / len(y)) ** 2}
+            rows.append(row | {"proportional": test * size})
+    return pd.DataFrame(rows)
+
+
+# ---- choosing, and estimating ------------------------------------------------------------------------------------
+
+
+def race(seed: int, candidates: int) -> np.ndarray:
+    """Train `candidates` models on 300 rows, each on its own 24 random pixels: hits (candidates, the other rows)."""
+    X, y = world()
+    rng = np.random.default_rng([13, seed])
+    order = rng.permutation(len(y))
+    train, rest = order[:300], order[300:]
+    pixels = [rng.choice(64, 24, replace=False) for _ in range(candidates)]
+    models = [fit_linear(X[np.ix_(train, p)], y[train]) for p in pixels]
+    return np.stack([(X[rest][:, p] @ W + b).argmax(1) == y[rest] for p, (W, b) in zip(pixels, models, strict=True)])
+
+
+def winners(draws: int, candidates=(1, 2, 5, 10, 20, 50), sizes=(30, 60, 120, 240)) -> pd.DataFrame:
+    """Choose the best of m models by test rows, or by as many validation rows; report its score on the test rows.
+
+    reported : the score a paper would print; fresh : the winner's accuracy on 900 rows that nobody looked at.
+    optimism : reported - fresh, in points (Cawley and Talbot 2010).
+    """
+    rows = []
+    for seed in range(draws):
+        hits = race(seed, max(candidates))
+        fresh = hits[:, -900:].mean(1)
+        for t in sizes:
+            test, validation = hits[:, :t].mean(1), hits[:, t : 2 * t].mean(1)
+            for m in candidates:
+                for name, seen in {"the test set": test, "a validation set": validation}.items():
+                    best = seen[:m].argmax()
+                    row = {"draw": seed, "test_rows": t, "candidates": m, "chosen_on": name}
+                    row |= {"reported_accuracy": test[best], "fresh_accuracy": fresh[best]}
+                    rows.append(row | {"optimism": 100 * (test[best] - fresh[best])})
+    return pd.DataFrame(rows)
+
+
+def averaged(X, y, pairs) -> float:
+    """Mean test score over (train, test) pairs: the number that cross-validation reports (Stone 1974)."""
+    return float(np.mean([score(fit_linear(X[train], y[train]), X[test], y[test]) for train, test in pairs]))
+
+
+def estimators(sizes, draws: int) -> pd.DataFrame:
+    """Four ways to estimate the accuracy of a model trained on n rows, and what that accuracy is on unused rows.
+
+    error : estimate - truth, in points. refit : the model of all n rows; ninety : the model of a random 90 % of them.
+    """
+    X, y = world()
+    rows = []
+    for n in sizes:
+        for seed in range(draws):
+            rng = np.random.default_rng([14, n, seed])
+            own, rest = np.split(rng.permutation(len(y)), [n])
+            A, b = X[own], y[own]
+            cuts = [rng.permutation(n) for _ in range(5)]
+            halves = [(c[n // 5 :], c[: n // 5]) for c in cuts]
+            ways = {"one hold-out": halves[:1], "5 hold-outs": halves}
+            ways |= {f"{k}-fold": [tuple(f) for f in splits.folds(n, k=k, seed=seed)] for k in (5, 10)}
+            truth, ninety = (score(fit_linear(A[:m], b[:m]), X[rest], y[rest]) for m in (n, round(0.9 * n)))
+            for name, pairs in ways.items():
+                row = {"n": n, "draw": seed, "scheme": name, "fits": len(pairs), "refit": truth, "ninety": ninety}
+                rows.append(row | {"error": 100 * (averaged(A, b, pairs) - truth)})
+    return pd.DataFrame(rows)
+
+
+def drawing_rules(k: int = 4) -> pd.DataFrame:
+    """Every drawing rule under every scheme on 120 rows with 2 classes, 12 groups and a time stamp: legal or not.
+
+    legal : the parts share no row and hold every row ("time" folds never test the oldest block, by design).
+    """
+    y, groups, times = np.arange(120) % 2, np.repeat(np.arange(12), 10), np.arange(120.0)
+    rows = []
+    for how in splits.WAYS:
+        asked = {"groups": groups if how == "group" else None, "times": times if how == "time" else None, "how": how}
+        made = {
+            "hold-out": [splits.split(y, test=0.25, **asked)],
+            "three-way": [splits.split(y, test=0.25, validation=0.25, **asked)],
+            "k-fold": splits.folds(y, k=k, **asked),
+            "repeated k-fold": [f for s in range(3) for f in splits.folds(y, k=k, seed=s, **asked)],
+        }
+        for scheme, parts in made.items():
+            each = [np.concatenate(list(p)) for p in parts]
+            whole = all(len(r) == 120 or (how == "time" and "fold" in scheme) for r in each)
+            disjoint = all(len(np.unique(r)) == len(r) for r in each)
+            rows.append({"rule": how, "scheme": scheme, "parts": len(parts), "legal": whole and disjoint})
+    return pd.DataFrame(rows)
+
+
+# ---- rows that belong together -----------------------------------------------------------------------------------
+
+
+def block_folds(blocks: int = 13, seeds: int = 4) -> pd.DataFrame:
+    """Each block of neighbouring digits, tested by a model that never saw the block, and by models of shuffled folds.
+
+    The file keeps no writer's name; that neighbours share a writer is inferred (13 writers wrote these rows).
+    """
+    X, y = world()
+
+    def hits(train, test, model):
+        guess = nearest(X[train], y[train], X[test]) if model == "nearest neighbour" else None
+        if guess is None:
+            W, b = fit_linear(X[train], y[train])
+            guess = (X[test] @ W + b).argmax(1)
+        return guess == y[test]
+
+    cut = splits.folds(len(y), how="ordered", k=blocks)
+    rows = []
+    for model in ("linear", "nearest neighbour"):
+        right = {name: np.zeros(len(y)) for name in ("shuffled", "whole blocks")}
+        for train, test in cut:
+            right["whole blocks"][test] = hits(train, test, model)
+        for seed in range(seeds):
+            for train, test in splits.folds(len(y), k=blocks, seed=seed):
+                right["shuffled"][test] += hits(train, test, model) / seeds
+        for i, fold in enumerate(cut):
+            for name, r in right.items():
+                rows.append({"model": model, "block": i + 1, "folds": name, "accuracy": r[fold.test].mean()})
+    return pd.DataFrame(rows)
+
+
+def look_alikes(within: int = 69) -> tuple[float, float]:
+    """Share of digits whose nearest look-alike of the same class stands within so many rows, and by chance."""
+    X, y = world()
+    distance = ((X[:, None] - X[None]) ** 2).sum(2) if len(X) < 500 else (X**2).sum(1) - 2 * X @ X.T
+    distance = np.where((y[:, None] == y) & ~np.eye(len(y), dtype=bool), distance, np.inf)
+    near = np.abs(distance.argmin(1) - np.arange(len(y))) <= within
+    chance = [(np.abs(np.flatnonzero(y == c) - i) <= within).sum() - 1 for i, c in enumerate(y)]
+    return float(near.mean()), float(np.mean(np.array(chance) / (np.bincount(y)[y] - 1)))
+
+
+def font_folds(seeds: int, n: int = 1500) -> pd.DataFrame:
+    """Glyph images: every font family tested by models that never saw the family, and by models of random folds.
+
+    Each seed draws new images; the fonts stay. Nearest neighbour on 14x14 pixels.
+    """
+    families = np.array(list(glyphs.FONT_FAMILY.values()))
+    rows = []
+    for seed in range(seeds):
+        images, y, font = glyphs.make(n, seed=2000 + seed)
+        X = images.reshape(n, 14, 2, 14, 2).mean((2, 4)).reshape(n, -1) / 255
+        family = families[font]
+        ways = {"whole families": [(np.flatnonzero(family != f), np.flatnonzero(family == f)) for f in set(family)]}
+        ways["random rows"] = splits.folds(n, k=len(ways["whole families"]), seed=seed)
+        for name, pairs in ways.items():
+            hits = np.zeros(n)
+            for train, test in pairs:
+                hits[test] = nearest(X[train], y[train], X[test]) == y[test]
+            for f in dict.fromkeys(families):
+                rows.append({"seed": seed, "family": f, "folds": name, "accuracy": hits[family == f].mean()})
+    return pd.DataFrame(rows)
+
+
+def drifting(n: int, start: float, stop: float, speed: float, rng) -> tuple:
+    """A simulated process: two Gaussian clouds in the plane whose line between them turns by `speed` degrees a year."""
+    times, y = np.sort(rng.uniform(start, stop, n)), rng.integers(0, 2, n)
+    angle = np.deg2rad(speed) * times
+    centre = np.where(y == 1, 1.0, -1.0)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return centre + 0.8 * rng.standard_normal((n, 2)), y, times
+
+
+def drift(seeds: int, speeds=(0, 30, 60, 90, 120), n: int = 400) -> pd.DataFrame:
+    """One simulated year, split at random or by time (test 25 %); then three months of use.
+
+    told : accuracy on the test part. used : accuracy in the three months after the year, of a model trained on the
+    newest nine months. optimism : told - used, in points.
+    """
+    rows = []
+    for speed in speeds:
+        for seed in range(seeds):
+            rng = np.random.default_rng([15, seed])
+            X, y, times = drifting(n, 0, 1, speed, rng)
+            Z, z, _ = drifting(2000, 1, 1.25, speed, rng)
+            newest = times > 0.25
+            used = score(fit_linear(X[newest], y[newest], classes=2), Z, z)
+            for how in ("random", "time"):
+                train, _, test = splits.split(y, how=how, times=times, test=0.25, seed=seed)
+                told = score(fit_linear(X[train], y[train], classes=2), X[test], y[test])
+                row = {"speed": speed, "seed": seed, "how": how, "told_accuracy": told, "used_accuracy": used}
+                rows.append(row | {"optimism": 100 * (told - used)})
+    return pd.DataFrame(rows)
+
+
+def leaks(shares, draws: int, n: int = 300) -> pd.DataFrame:
+    """Copy a share of the test rows into training: what the test set says then, and what unused rows say.
+
+    Nearest neighbour, on the real labels and on labels drawn at random, where nothing can be learned.
+    """
+    X, y = world()
+    rows = []
+    for kind in ("real labels", "random labels"):
+        for seed in range(draws):
+            rng = np.random.default_rng([16, seed])
+            labels = y if kind == "real labels" else rng.permutation(y)
+            test, train, rest = np.split(rng.permutation(len(y)), [n // 5, n])
+            for share in shares:
+                seen = np.concatenate([train, test[: round(share * len(test))]])
+                told, honest = ((nearest(X[seen], labels[seen], X[p]) == labels[p]).mean() for p in (test, rest))
+                row = {"labels": kind, "draw": seed, "leaked": 100 * share, "gap": 100 * (told - honest)}
+                rows += [row | {"scored on": "the test set", "accuracy": told}]
+                rows += [row | {"scored on": "unused rows", "accuracy": honest}]
+    return pd.DataFrame(rows)
+
+
+# ---- networks ----------------------------------------------------------------------------------------------------
+
+
+def watched(recipe, data, parts: dict, order_seed: int | None = None, every: int = 1):
+    """Train as `training.train_one` does, and score on several parts {name: (x, y)} every so many epochs.
+
+    Returns (table with epoch, part, accuracy; model). `order_seed` sets the order of the data apart from the weights.
+    """
+    model = training.fresh_model(recipe, data)
+    optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
+    loss, per_epoch = losses.loss(recipe.loss), training.steps_per_epoch(recipe, data.n_train)
+    seed = recipe.seed if order_seed is None else order_seed
+
+    def batches():
+        for epoch in range(recipe.epochs):
+            for i in training.batch_order(seed, data.n_train, recipe.batch_size, epoch):
+                yield data.x_train[i], data.y_train[i]
+
+    rows = []
+    loop = training.fit(model, lambda a, b: loss(a, b, recipe.label_smoothing), optimizer, batches(), lambda step: None)
+    for step, _ in enumerate(loop, 1):
+        if step % (per_epoch * every) == 0:
+            for name, (x, y) in parts.items():
+                found = training.evaluate(model, lambda a, b: loss(a, b, 0.0), x, y)[1]
+                rows.append({"epoch": step // per_epoch, "part": name, "accuracy": float(found)})
+    return pd.DataFrame(rows), model
+
+
+def as_data(*rows, noise: float = 0.0, seed: int = 0) -> _data.Dataset:
+    """A Dataset from row numbers of the world (training, validation, fresh); `noise` of the first two parts' labels.
+
+    Training and validation labels are noisy alike, as they would be in life; the fresh ones are clean.
+    """
+    X, y = world()
+    labels, rng = y.copy(), np.random.default_rng([17, seed])
+    own = np.unique(np.concatenate(rows[:2]))
+    hit = rng.permutation(own)[: round(noise * len(own))]
+    labels[hit] = rng.integers(0, 10, len(hit))
+    labels[rows[2]] = y[rows[2]]
+    parts = [(X[r].reshape(-1, 1, 8, 8), labels[r]) for r in rows]
+    return _data.build("digits", parts, range(10), image_shape=(1, 8, 8))
+
+
+REGIMES = {
+    "too small": dict(width=2, noise=0.0),
+    "about right": dict(width=64, noise=0.0),
+    "too free": dict(width=256, noise=0.2),
+    "too free, all rows": dict(width=256, noise=0.2),
+}
+
+
+def regimes(base, seeds: int) -> pd.DataFrame:
+    """Networks in three regimes on 300 training and 100 validation rows, a new split for each seed; curves of 3 parts.
+
+    "too free, all rows" trains on the validation rows too: the same 400 rows without any split.
+    """
+    _, y = world()
+    tables = []
+    for seed in range(seeds):
+        fresh, validation, train = splits.split(y, how="stratified", test=300, validation=100, seed=500 + seed)
+        fresh = fresh[::2]  # every second row is enough to score on
+        for name, setting in REGIMES.items():
+            data = as_data(train, validation, fresh, noise=setting["noise"], seed=seed)
+            if name.endswith("all rows"):
+                everything = np.concatenate([train, validation])
+                data = as_data(everything, validation, fresh, noise=setting["noise"], seed=seed)
+            parts = {"training": (data.x_train, data.y_train), "validation": (data.x_val, data.y_val)}
+            parts["fresh rows"] = data.open_test("the fresh rows of this experiment")
+            curve, _ = watched(base.but(width=setting["width"], seed=seed), data, parts, every=5)
+            tables.append(curve.assign(regime=name, seed=seed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def diagnose(curves, low: float = 0.8, gap: float = 0.15) -> pd.DataFrame:
+    """Name each run's regime from its training and validation curves alone, by one rule; and what stopping would give.
+
+    under-fit: training accuracy ends below `low`. over-fit: training ends more than `gap` above validation.
+    stopped : fresh accuracy at the epoch of the best validation accuracy; last : at the last epoch.
+    """
+    rows = []
+    for (regime, seed), run in curves.groupby(["regime", "seed"], sort=False):
+        at = run.pivot(index="epoch", columns="part", values="accuracy")
+        end = at.iloc[-1]
+        over = end["training"] - end["validation"] > gap
+        said = "too small" if end["training"] < low else "too free" if over else "about right"
+        row = {"regime": regime, "seed": seed, "said": said, "last": end["fresh rows"]}
+        row |= {"stopped": at.loc[at["validation"].idxmax(), "fresh rows"], "gap": end["training"] - end["validation"]}
+        row["fall"] = at["validation"].max() - end["validation"]
+        rows.append(row | {"best_epoch": at["validation"].idxmax()})
+    return pd.DataFrame(rows)
+
+
+def same_weights(a, b) -> bool:
+    """Whether two models hold the same weights, bit for bit."""
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def untouched_by_validation(recipe, data, seeds: int) -> int:
+    """In how many of `seeds` runs the weights are the same whether validation holds the real labels or nonsense."""
+    nonsense = (-data.x_val, data.y_val.flip(0))
+    same = 0
+    for seed in range(seeds):
+        ends = [watched(recipe.but(seed=seed), data, {"v": v})[1] for v in ((data.x_val, data.y_val), nonsense)]
+        same += same_weights(*ends)
+    return same
+
+
+def untouched_by_folds(recipe, data, seeds: int, k: int = 3) -> int:
+    """In how many of `seeds` runs the final model has the same weights with and without a cross-validation before."""
+    same = 0
+    for seed in range(seeds):
+        plain = watched(recipe.but(seed=seed), data, {})[1]
+        for train, test in splits.folds(data.y_train.numpy(), how="stratified", k=k, seed=seed):
+            part = _data.build("fold", [(data.x_train[r].numpy(), data.y_train[r].numpy()) for r in (train, test)],
+                               data.classes, image_shape=data.image_shape)  # fmt: skip
+            watched(recipe.but(seed=seed), part, {"fold": (part.x_val, part.y_val)})
+        same += same_weights(plain, watched(recipe.but(seed=seed), data, {})[1])
+    return same
+
+
+def sources_of_variance(recipe, seeds: int) -> pd.DataFrame:
+    """Vary the split, the first weights or the order of the data, the other two fixed (Bouthillier et al. 2021).
+
+    own : accuracy on the test part of the run's own split; common : accuracy on 600 rows that no split ever touches.
+    """
+    _, y = world()
+    pool, _, common = splits.split(y, how="stratified", test=600, seed=2026)
+    rows = []
+    for varied in ("split", "first weights", "order of the data"):
+        for seed in range(1, seeds + 1):
+            s, w, o = (seed if varied == name else 0 for name in ("split", "first weights", "order of the data"))
+            train, _, own = (pool[p] for p in splits.split(y[pool], how="random", test=0.25, seed=s))
+            data = as_data(train, own, common)
+            parts = {"own": (data.x_val, data.y_val), "common": data.open_test("the common rows")}
+            table, _ = watched(recipe.but(seed=w), data, parts, order_seed=o, every=recipe.epochs)
+            end = table.set_index("part")["accuracy"]
+            rows.append({"varied": varied, "seed": seed, "own": end["own"], "common": end["common"]})
+    return pd.DataFrame(rows)
+
+
+def spread(table, value: str) -> pd.DataFrame:
+    """Absolute deviations from the median of each source, in points: what Brown and Forsythe's (1974) test compares.
+
+    more : the deviation under the split minus the mean of those under first weights and order.
+    """
+    wide = 100 * table.pivot(index="seed", columns="varied", values=value)
+    wide = (wide - wide.median()).abs()
+    return wide.assign(more=wide["split"] - wide[["first weights", "order of the data"]].mean(axis=1))
+
+
+def learning_recipes(base, sizes, steps: int) -> list:
+    """One recipe for each training size, with the same number of update steps: fewer rows, more passes."""
+    return [base.but(n_train=n, epochs=max(1, steps * base.batch_size // (n // base.batch_size * base.batch_size)))
+            for n in sizes]  # fmt: skip
+
+
+# ---- how many test rows ------------------------------------------------------------------------------------------
+
+
+def rows_needed(p: float, half_width: float, level: float = 0.95) -> int:
+    """Test rows for an interval of ±half_width around an accuracy p: n = z²·p·(1 - p) / w², rounded up."""
+    z = stats.norm.ppf(0.5 + level / 2)
+    return int(np.ceil(z**2 * p * (1 - p) / half_width**2))
+
+
+def outside(p: float, half_width: float, draws: int, seed: int = 0) -> tuple[int, int]:
+    """Draw test sets of `rows_needed` rows from a model that is right with probability p: (rows, sets that are off).
+
+    A set is off when its score lies more than `half_width` from p.
+    """
+    n = rows_needed(p, half_width)
+    scores = np.random.default_rng(seed).binomial(n, p, draws) / n
+    return n, int((np.abs(scores - p) > half_width).sum())
+
+
+def half_widths(accuracies=(0.5, 0.8, 0.9, 0.95, 0.99), levels=(80, 90, 95, 99)) -> pd.DataFrame:
+    """Half-width of the interval of an accuracy, in points, by number of test rows, for several confidence levels."""
+    n = np.unique(np.round(np.logspace(1, 6, 41)).astype(int))
+    rows = []
+    for level in levels:
+        z = stats.norm.ppf(0.5 + level / 200)
+        for p in accuracies:
+            w = 100 * z * np.sqrt(p * (1 - p) / n)
+            about = {"level": level, "true": f"{100 * p:.0f} %"}
+            rows += [{**about, "n_test": a, "w": b} for a, b in zip(n, w, strict=True)]
+    return pd.DataFrame(rows)
+
+
+PUBLISHED = {  # rows for training and for testing, as published
+    "MNIST": (60_000, 10_000),
+    "Fashion-MNIST": (60_000, 10_000),
+    "CIFAR-10": (50_000, 10_000),
+    "ImageNet (test = the public validation set)": (1_281_167, 50_000),
+    "IMDB reviews": (25_000, 25_000),
+}
+
+
+def part_sizes() -> pd.DataFrame:
+    """Training and test rows of this book's sets, read from the loader, and of five published benchmarks."""
+    rows = []
+    for name in _data.EMBEDDED:
+        d = _data.load(name)
+        rows.append({"data": name, "train": d.n_train, "test": len(d._test[1])})
+    rows += [{"data": name, "train": a, "test": b} for name, (a, b) in PUBLISHED.items()]
+    return pd.DataFrame(rows).assign(ratio=lambda t: t["train"] / t["test"])
+
+
+# ---- words: sentences whose numbers come from the tables ---------------------------------------------------------
+
+LABELS = {
+    "error": "test score minus truth (points)",
+    "share": "share of draws (%)",
+    "how": "drawn",
+    "n": "rows you own",
+    "missing": "classes lost",
+    "scheme": "scheme",
+    "candidates": "models tried",
+    "optimism": "too high by (points)",
+    "test_rows": "test rows",
+    "chosen_on": "winner chosen on",
+    "leaked": "share of the test rows that leaked (%)",
+    "accuracy": "accuracy (%)",
+    "block": "block of rows in file order",
+    "speed": "drift (degrees a year)",
+    "level": "confidence (%)",
+    "true": "true accuracy",
+    "n_test": "test rows",
+    "w": "half-width of the interval (points)",
+}
+
+
+def note(table, replicate: str, about: str = "1,797 digits of scikit-learn") -> str:
+    """The line of provenance under a figure: what the rows are and how often it was drawn."""
+    return f"{about} · {table[replicate].nunique()} {replicate}s at each setting · CPU · NumPy {np.__version__}"
+
+
+def told_errors(draws, n: int) -> str:
+    """What the first explorer shows at n rows."""
+    said = []
+    for how, error in draws[(draws["n"] == n) & draws["possible"]].groupby("how")["error"]:
+        low, high = error.quantile(0.05), error.quantile(0.95)
+        said.append(f"{how}: nine in ten test scores lie between {low:+.0f} and {high:+.0f} points of the truth")
+    return f"With {n:,} rows, a fifth of them for testing, {'; '.join(said)}."
+
+
+def told_nonsense(leaked) -> Sentence:
+    """Training score and fresh score of a memorizer on random labels."""
+    at = leaked[(leaked["labels"] == "random labels") & (leaked["leaked"] == 100)]
+    on = 100 * at.groupby("scored on")["accuracy"].mean()
+    return say(f"Scored on rows that it has seen, nearest neighbour is right {on['the test set']:.0f} % of the time. "
+               f"On rows that it has not seen: {on['unused rows']:.0f} %, which is guessing.")  # fmt: skip
+
+
+def ratios(draws, n_least: int = 100) -> np.ndarray:
+    """Distance of the two mean images, stratified over random, for each draw (median over the sizes)."""
+    kept = draws[draws["possible"] & (draws["n"] >= n_least)]
+    wide = kept.pivot(index=["draw", "n"], columns="how", values="feature_distance").dropna()
+    return (wide["stratified"] / wide["random"]).groupby("draw").median().to_numpy()
+
+
+def plot_distances(draws, axes) -> None:
+    """Distance of the labels (left) and of the mean images (right) between the parts, against n, both axes log."""
+    shown = draws[draws["possible"] & (draws["n"] >= 50)].rename(columns={"how": "drawn"})
+    titles = {"label_distance": "Labels: total variation", "feature_distance": "Images: distance of the means"}
+    for ax, (value, title) in zip(axes, titles.items(), strict=True):
+        plots.plot_lines(shown, x="n", y=value, color="drawn", logx=True, logy=True, ax=ax)
+        ax.set(title=title, xlabel="rows you own (n)", ylabel="distance")
+
+
+def plot_leaks(leaked, axes) -> None:
+    """Accuracy on the test set and on unused rows against the share leaked, one panel for each kind of labels."""
+    for ax, (kind, rows) in zip(axes, leaked.groupby("labels", sort=False), strict=True):
+        plots.plot_lines(rows, x="leaked", y="accuracy", color="scored on", ax=ax)
+        ax.set(title=kind.capitalize(), xlabel="test rows leaked (%)", ylabel="accuracy (%)")
+
+
+def told_distances(draws) -> str:
+    """What the two panels on distances show."""
+    kept = draws[draws["possible"]]
+    mean = kept.groupby(["how", "n"])[["label_distance", "feature_distance"]].mean()
+    small, large = (mean.loc[("random", n), "label_distance"] for n in (50, 1000))
+    left = 100 * np.median(ratios(draws))
+    return (f"Random splits: the label distance is {small:.2f} at 50 rows and {large:.2f} at 1,000. Stratified "
+            f"splits end near 0, but the distance of the mean images keeps {left:.0f} % of its size.")  # fmt: skip
+
+
+def counted(draws, value: str, most: int) -> pd.DataFrame:
+    """Share of draws (%) at each whole number 0..most of `value`, for each n and way."""
+    rows = []
+    for (n, how), group in draws[draws["possible"]].groupby(["n", "how"], sort=False):
+        share = 100 * np.bincount(np.minimum(group[value].astype(int), most), minlength=most + 1) / len(group)
+        rows += [{"n": n, "how": how, value: k, "share": v} for k, v in enumerate(share)]
+    return pd.DataFrame(rows)
+
+
+def told_missing(draws, n: int) -> str:
+    """Share of splits of n rows whose test part lacks a class."""
+    at = draws[(draws["n"] == n) & draws["possible"]]
+    share = 100 * (at["missing"] > 0).groupby(at["how"]).mean()
+    return (f"Of the splits of {n} rows, {share['random']:.0f} % of the random ones and "
+            f"{share['stratified']:.0f} % of the stratified ones leave a class out of the test part.")  # fmt: skip
+
+
+def told_rare(rare) -> Sentence:
+    """Share of splits in which a rare class has no row in the test part."""
+    share = 100 * rare.groupby(["rare_rows", "how"])["missed"].mean().unstack()
+    said = [f"{n} rows: {r['random']:.0f} % against {r['stratified']:.0f} %" for n, r in share.iterrows()]
+    return say(f"How often the rare class has no test row, random against stratified, by its size. {'; '.join(said)}. "
+               f"A class whose share of the test part rounds to zero can be lost either way.")  # fmt: skip
+
+
+def told_balance(kept) -> str:
+    """The share of the rare class in the data and in the training parts."""
+    low, high = kept["in_train"].min(), kept["in_train"].max()
+    return f"Of 12 rare rows the 80 % for training hold {low} to {high} in every stratified split; its share gives 9.6."
+
+
+def told_recall(twelve) -> Sentence:
+    """Recall of the rare class and the spread of its rows, both ways."""
+    at = twelve.groupby("how")
+    mean, sd, rows = 100 * at["recall"].mean(), 100 * at["recall"].std(), at["in_train"].std()
+    said = [f"{how}: recall {mean[how]:.0f} % with a standard deviation of {sd[how]:.0f} points, and {rows[how]:.1f} "
+            f"rows of spread in the training part" for how in mean.index]  # fmt: skip
+    return say("; ".join(said).capitalize() + ".")
+
+
+def told_estimates(table, n: int) -> str:
+    """Root mean square error of each scheme at n rows."""
+    squared = table[table["n"] == n].assign(squared=lambda t: t["error"] ** 2)
+    rms = (squared.groupby("scheme", sort=False)["squared"].mean() ** 0.5).to_dict()
+    said = ", ".join(f"{name} {value:.1f}" for name, value in rms.items())
+    return f"Typical error (root mean square, points) with {n} rows: {said}."
+
+
+def told_refit(table) -> Sentence:
+    """Accuracy lost by stopping at 90 % of the rows, by n."""
+    said = [f"{-loss:.1f} points at {n} rows" for n, loss in table.groupby("n")["loss"].mean().items()]
+    return say(f"What training once more on all rows gains over the model of 90 %: {', '.join(said)}.")
+
+
+def told_winner(chosen, rows: int, candidates: int) -> str:
+    """Optimism of the winner, by what it was chosen on."""
+    at = chosen[(chosen["test_rows"] == rows) & (chosen["candidates"] == candidates)]
+    mean = at.groupby("chosen_on")["optimism"].mean()
+    return (f"With {rows} test rows and {candidates} models, the winner's test score is "
+            f"{mean['the test set']:+.1f} points off when the test set chose it, and "
+            f"{mean['a validation set']:+.1f} when a validation set did.")  # fmt: skip
+
+
+def told_leak(leaked) -> str:
+    """What a quarter of the test rows does when it leaks."""
+    gap = leaked[leaked["leaked"] == 25].groupby("labels")["gap"].mean()
+    return (f"With a quarter of the test rows leaked, the test set promises {gap['random labels']:.0f} points "
+            f"too much on random labels and {gap['real labels']:.1f} on real ones.")  # fmt: skip
+
+
+def told_look_alikes() -> Sentence:
+    """How often the nearest look-alike stands close by in the file."""
+    near, chance = look_alikes()
+    return say(f"For {100 * near:.0f} % of the digits, the most similar image of the same class stands within 69 "
+               f"rows in the file. In a shuffled file it would be {100 * chance:.0f} %.")  # fmt: skip
+
+
+def plot_blocks(blocks, axes) -> None:
+    """Accuracy by block of the file: one panel per model, circles for shuffled folds, squares for whole blocks."""
+    for ax, (model, rows) in zip(axes, blocks.groupby("model", sort=False), strict=True):
+        for i, (name, each) in enumerate(rows.groupby("folds", sort=False)):
+            ax.plot(each["block"], 100 * each["accuracy"], "os"[i], linestyle=plots.DASHES[i], linewidth=1,
+                    color=plots.PALETTE[i], label=name)  # fmt: skip
+        ax.set(title=model.capitalize(), xlabel=LABELS["block"], ylabel="accuracy (%)", ylim=(78, 101))
+        ax.legend()
+
+
+def told_blocks(blocks) -> str:
+    """Mean accuracy of both kinds of folds, by model."""
+    mean = 100 * blocks.groupby(["model", "folds"], sort=False)["accuracy"].mean().unstack()
+    said = [f"{model}: shuffled folds {row['shuffled']:.1f} %, whole blocks {row['whole blocks']:.1f} %"
+            for model, row in mean.iterrows()]  # fmt: skip
+    return "; ".join(said).capitalize() + "."
+
+
+def told_fonts(fonts) -> Sentence:
+    """Accuracy by font family, both kinds of folds."""
+    mean = 100 * fonts.groupby("folds")["accuracy"].mean()
+    gap = fonts.groupby(["family", "folds"])["accuracy"].mean().unstack()
+    worst = (gap["random rows"] - gap["whole families"]).idxmax()
+    return say(f"Glyphs: random rows promise {mean['random rows']:.1f} %, unseen font families deliver "
+               f"{mean['whole families']:.1f} %. The gap is widest for the family {worst}.")  # fmt: skip
+
+
+def told_drift(moved, speed: int = 90) -> str:
+    """Optimism of both splits at one speed."""
+    mean = moved[moved["speed"] == speed].groupby("how")["optimism"].mean()
+    return (f"At {speed} degrees a year a random split promises {mean['random']:.1f} points too much, a time split "
+            f"{mean['time']:+.1f}.")  # fmt: skip
+
+
+def told_curves(curves) -> str:
+    """Last accuracies of the network that is too free."""
+    last = curves[(curves["regime"] == "too free") & (curves["epoch"] == curves["epoch"].max())]
+    mean = 100 * last.groupby("part")["accuracy"].mean()
+    return (
+        f"Too free: training ends at {mean['training']:.0f} %, validation at {mean['validation']:.0f} %, "
+        f"fresh rows at {mean['fresh rows']:.0f} %."
+    )
+
+
+def told_regimes(three, stopped, ends) -> Sentence:
+    """Diagnoses and what the remedies give."""
+    right = int((three["said"] == three["regime"]).sum())
+    wider = (ends["about right"] - ends["too small"]).mean()
+    return say(f"The rule names {right} of {len(three)} runs as they were designed. Where it says *too small*, a "
+               f"wider network gains {wider:.0f} points on fresh rows. Where it says *too free*, stopping at the best "
+               f"validation epoch changes the accuracy on fresh rows by {stopped.mean():+.1f} points.")  # fmt: skip
+
+
+def plot_spread(varied, axes) -> None:
+    """Every run's score as a dot, by what was varied: own test part on the left, common rows on the right."""
+    names = list(varied["varied"].unique())
+    low = 100 * varied[["own", "common"]].to_numpy().min() - 0.5
+    high = 100 * varied[["own", "common"]].to_numpy().max() + 0.5
+    for ax, (value, title) in zip(axes, {"own": "Own test part", "common": "600 common rows"}.items(), strict=True):
+        for i, name in enumerate(names):
+            each = 100 * varied.loc[varied["varied"] == name, value]
+            across = i + 0.3 * (np.arange(len(each)) / len(each) - 0.5)
+            ax.plot(across, each, "os^"[i], color=plots.PALETTE[i], alpha=0.55, markersize=5)
+        ax.set(ylim=(low, high), ylabel="accuracy (%)", title=title)
+        ax.set_xticks(range(len(names)), [n.replace(" of the ", "\nof the ") for n in names])
+
+
+def told_spread(varied) -> str:
+    """Standard deviations by source, for both scores."""
+    sd = 100 * varied.groupby("varied", sort=False)[["own", "common"]].std()
+    own, common = (", ".join(f"{name} {v:.2f}" for name, v in sd[c].items()) for c in ("own", "common"))
+    return f"Standard deviation in points on the own test part: {own}. On the common rows: {common}."
+
+
+def told_learning(runs, target: float = 0.95) -> str:
+    """The first size whose mean validation accuracy reaches the target."""
+    mean = runs.table.groupby("n_train")["val_accuracy"].mean()
+    first = mean[mean >= target]
+    reach = f"{100 * target:.0f} % is " + (f"reached at {first.index[0]:.0f} rows" if len(first) else "not reached")
+    return (f"Validation accuracy rises from {100 * mean.iloc[0]:.1f} % with {mean.index[0]:.0f} training rows to "
+            f"{100 * mean.iloc[-1]:.1f} % with {mean.index[-1]:.0f}; {reach}.")  # fmt: skip
+
+
+def told_rows_needed() -> str:
+    """The price of a narrow interval."""
+    one, tenth = rows_needed(0.9, 0.01), rows_needed(0.9, 0.001)
+    return f"At 90 % accuracy and 95 % confidence, ±1 point takes {one:,} test rows and ±0.1 point takes {tenth:,}."
