@@ -93,7 +93,7 @@ def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at
         raise ValueError("share needs one bound: give at_least=0.9 or at_most=0.1, not both and not none.")
     ci = stats.binomtest(hits, n).proportion_ci(method="wilson")
     bound = at_least if at_most is None else at_most
-    over, under = ci.low >= bound, ci.high <= bound
+    over, under = bool(ci.low >= bound), bool(ci.high <= bound)
     holds = None if not (over or under) else over if at_most is None else under
     p = stats.binomtest(hits, n, bound).pvalue if 0 < bound < 1 else None
     told = f"{sentence}: {hits} of {n} ({100 * hits / n:.1f} %, 95 % CI [{100 * ci.low:.1f}, {100 * ci.high:.1f}])."

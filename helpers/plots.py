@@ -154,7 +154,7 @@ def surface_background(name: str) -> dict:
     xs, ys = np.meshgrid(np.linspace(x0, x1, 240), np.linspace(y0, y1, 160))
     z = place.f(xs, ys)
     z = np.log10(z - z.min() + 10**-1.5)
-    fig = Figure(figsize=(6, 4), dpi=80)
+    fig = Figure(figsize=(6, 4), dpi=64)
     ax = fig.add_axes((0, 0, 1, 1))
     ax.contourf(xs, ys, z, levels=14, cmap="Greys_r", alpha=0.55)
     ax.contour(xs, ys, z, levels=14, colors="#555555", linewidths=0.5)
@@ -233,4 +233,5 @@ def _themed(svg: str, alt: str) -> str:
     )
     svg = head + svg[svg.index(">") + 1 :]
     svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than any screen
     return svg.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")

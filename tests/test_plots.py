@@ -83,7 +83,7 @@ def test_picture_wants_a_finding(result):
 
 def test_background_fits_its_window():
     back = plots.surface_background("ravine")
-    assert back["extent"] == (-10, 4, -3, 3) and Image.open(io.BytesIO(back["png"])).size == (480, 320)
+    assert back["extent"] == (-10, 4, -3, 3) and Image.open(io.BytesIO(back["png"])).size == (384, 256)
 
 
 def test_unknown_columns_are_named(result):

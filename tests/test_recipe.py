@@ -52,8 +52,8 @@ def test_stacking_fields_are_fields():
         ({"batch_size": 0}, ValueError, "batch_size=0 is not allowed"),
         ({"clip_norm": -1}, ValueError, "clip_norm=-1 is not allowed: clip_norm must be a finite number, above 0"),
         ({"momentum": 1.0}, ValueError, "momentum=1.0 is not allowed: .* below 1"),
-        ({"momentum": 0.5}, ValueError, "momentum=0.5 would do nothing: optimizer=.sgd. does not read it; leave it out, "
-         "or choose optimizer='momentum' or 'nesterov'"),
+        ({"momentum": 0.5}, ValueError, "momentum=0.5 would do nothing: optimizer=.sgd. does not read "
+         "it; leave it out, or choose optimizer='momentum' or 'nesterov'"),
         ({"beta2": 0.9, "optimizer": "rmsprop"}, ValueError, "beta2=0.9 would do nothing: optimizer='rmsprop'"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import execute
 from docutils import nodes
@@ -12,6 +13,7 @@ from sphinx.util import logging
 log = logging.getLogger(__name__)
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+SCRIPT = re.compile(r"<script>.*?</script>", re.S)
 UNUSED = ("sphinx-thebe",)  # a script that no page uses, and that names another host
 
 
@@ -63,6 +65,19 @@ def describe(app, pagename, templatename, context, doctree) -> None:
     context["tt_description"] = text if len(text) <= 160 else text[:157].rsplit(" ", 1)[0] + "…"
 
 
+def share_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Keep one copy of a script that several figures of a page bring along: each of them works for all."""
+    seen = set()
+
+    def first(match):
+        new = match[0] not in seen
+        seen.add(match[0])
+        return match[0] if new else ""
+
+    if "body" in context:
+        context["body"] = SCRIPT.sub(first, context["body"])
+
+
 def drop_stale(app, error) -> None:
     """Remove the pages of chapters that are no longer there, so that nobody publishes them."""
     if error is None and app.builder.name == "html":
@@ -77,5 +92,6 @@ def setup(app) -> dict:
     app.add_post_transform(DeadWidgets)
     app.connect("html-page-context", trim_scripts, priority=900)
     app.connect("html-page-context", describe)
+    app.connect("html-page-context", share_scripts)
     app.connect("build-finished", drop_stale)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

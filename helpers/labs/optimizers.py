@@ -126,13 +126,12 @@ def walks(surfaces, optimizers, rates, steps: int = 60) -> pd.DataFrame:
 
 
 def scenery(surfaces) -> dict:
-    """The backgrounds of `helpers.surface_background` by surface, with 48 colours, so that they are small on a page."""
+    """The backgrounds of `helpers.surface_background` by surface, with 24 colours, so that they are small on a page."""
     drawn = {}
     for name in surfaces:
         place, small = plots.surface_background(name), io.BytesIO()
-        picture = Image.open(io.BytesIO(place["png"])).quantize(48, method=2)
-        # the first one is also drawn by matplotlib, which warns about palettes with transparency
-        (picture.convert("RGBA") if name == surfaces[0] else picture).save(small, "png", optimize=True)
+        picture = Image.open(io.BytesIO(place["png"])).quantize(24, method=2)
+        picture.save(small, "png", optimize=True)
         drawn[name] = {**place, "png": small.getvalue()}
     return drawn
 
