@@ -224,7 +224,8 @@ def test_every_chapter_was_executed_within_its_budget():
     notebooks = execute.executed(ROOT)
     assert list(notebooks) == [path.stem for path in execute.chapters(ROOT)]
     about = {name: notebook.metadata[execute.META] for name, notebook in notebooks.items()}
-    took = {name: row["seconds"] for name, row in about.items() if row["scale"] == "book"}
+    # the kernel's own seconds: with a core to itself they are the seconds on the clock, and a busy machine adds none
+    took = {name: row["cpu_seconds"] for name, row in about.items() if row["scale"] == "book"}
     assert {name: seconds for name, seconds in took.items() if seconds > LONGEST} == {}
 
 

@@ -31,6 +31,7 @@ import joblib
 import nbclient
 import nbclient.exceptions
 import nbformat
+import psutil
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
@@ -99,6 +100,7 @@ class Chapter:
         self.notebook = nbformat.read(path, as_version=4)
         self.at = 0  # the cell that is running
         self.seconds: float | None = None
+        self.cpu_seconds: float | None = None  # of the kernel alone: what the chapter costs, however busy the machine
 
     def find(self) -> bool:
         """Take the outputs of an earlier run of the same code, if there is one."""
@@ -131,6 +133,10 @@ class Chapter:
                 for sign in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(sign, task.cancel)
 
+        def finished(cell, cell_index, execute_reply):
+            kernel = psutil.Process(client.km.provisioner.pid)
+            self.cpu_seconds = round(sum(kernel.cpu_times()[:4]), 1)
+
         client = nbclient.NotebookClient(
             self.notebook,
             timeout=TIMEOUT,
@@ -139,6 +145,7 @@ class Chapter:
             extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": str(self.path.parent)}},
             on_cell_start=started,
+            on_cell_executed=finished,
         )
         begin = time.perf_counter()
         try:
@@ -183,7 +190,7 @@ async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
             failures.append(failure)
         else:
             today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-            chapter.keep({"seconds": chapter.seconds, "date": today, **about})
+            chapter.keep({"seconds": chapter.seconds, "cpu_seconds": chapter.cpu_seconds, "date": today, **about})
 
     async with asyncio.TaskGroup() as group:
         for chapter in waiting:
