@@ -109,56 +109,64 @@ def test_the_key_changes_with_helpers_scale_and_versions(book, monkeypatch):
     assert execute.cache_folder(root).name.startswith("smoke-")
 
 
-def test_a_chapter_runs_once_and_is_kept_whole(book, capsys):
+def run(root) -> tuple[int, str, str]:
+    """The program itself, in a process of its own: here a browser test may have left an event loop running."""
+    done = subprocess.run([sys.executable, execute.__file__, "--root", str(root)], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_chapter_runs_once_and_is_kept_whole(book):
     root, write = book
     write("01_sum", "1 + 1", "import os; os.environ.get('TRICKS_SCALE')")
     write("02_time", "import time; time.sleep(0.01)")
-    assert execute.execute(root) == 0
-    assert capsys.readouterr().out.count("done in") == 2
+    code, out, _ = run(root)
+    assert code == 0 and out.count("done in") == 2
     kept = execute.executed(root)
     assert list(kept) == ["01_sum", "02_time"]
     assert kept["01_sum"].cells[0].cell_type == "markdown"  # the text is there too
     assert kept["01_sum"].cells[1].outputs[0].data["text/plain"] == "2"
     about = kept["01_sum"].metadata[execute.META]
-    assert about["versions"]["python"] == sys.version.split()[0] and about["seconds"] > 0 and about["cores"] >= 1
+    assert (
+        about["versions"]["python"] == sys.version.split()[0]
+        and about["seconds"] >= about["cpu_seconds"] / 2 > 0
+        and about["cores"] >= 1
+    )
 
     (root / "chapters" / "02_time.ipynb").unlink()
-    assert execute.execute(root) == 0
-    assert capsys.readouterr().out.split() == ["01_sum", "unchanged"]
+    code, out, _ = run(root)
+    assert code == 0 and out.split() == ["01_sum", "unchanged"]
     assert execute.executed(root) == {"01_sum": kept["01_sum"]}
 
 
-def test_new_prose_does_not_run_a_chapter_again_and_new_code_does(book, capsys):
+def test_new_prose_does_not_run_a_chapter_again_and_new_code_does(book):
     root, write = book
     write("01_sum", "1 + 1")
-    execute.execute(root)
+    run(root)
     path = root / "chapters" / "01_sum.ipynb"
     path.write_text(path.read_text().replace("# A chapter", "# Another title"))
-    capsys.readouterr()
-    assert execute.execute(root) == 0
-    assert capsys.readouterr().out.split() == ["01_sum", "unchanged"]
+    code, out, _ = run(root)
+    assert code == 0 and out.split() == ["01_sum", "unchanged"]
     kept = execute.executed(root)["01_sum"]
     assert kept.cells[0].source == "# Another title" and kept.cells[1].outputs[0].data["text/plain"] == "2"
     write("01_sum", "1 + 2")
-    assert execute.execute(root) == 0
+    assert run(root)[0] == 0
     assert execute.executed(root)["01_sum"].cells[1].outputs[0].data["text/plain"] == "3"
 
 
-def test_a_change_in_helpers_runs_the_chapter_again(book, capsys):
+def test_a_change_in_helpers_runs_the_chapter_again(book):
     root, write = book
     write("01_sum", "1 + 1")
-    execute.execute(root)
+    run(root)
     (root / "helpers" / "numbers.py").write_text("ANSWER = 43\n")
-    capsys.readouterr()
-    assert execute.execute(root) == 0
-    assert "done in" in capsys.readouterr().out
+    code, out, _ = run(root)
+    assert code == 0 and "done in" in out
 
 
-def test_a_failing_cell_is_named_and_is_not_kept(book, capsys):
+def test_a_failing_cell_is_named_and_is_not_kept(book):
     root, write = book
     write("03_broken", "x = 1", "# divide\nx / 0")
-    assert execute.main(["--root", str(root)]) == 1
-    told = capsys.readouterr().err
+    code, _, told = run(root)
+    assert code == 1
     assert "FAILED chapters/03_broken.ipynb, cell 3 of 3: # divide\n" in told
     assert "       ZeroDivisionError: division by zero\n" in told
     assert "\x1b" not in told
