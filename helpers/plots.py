@@ -181,6 +181,7 @@ class Picture:
             out = io.StringIO()
             with matplotlib.rc_context(STYLE):
                 fig.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            fig.set_layout_engine("none")  # it is laid out now; the PNG need not do it again
             drawn.append(_themed(out.getvalue(), "" if drawn else self.finding))
         return "".join(drawn)
 
@@ -189,7 +190,7 @@ class Picture:
         images = []
         for fig in self.figures:
             out = io.BytesIO()
-            fig.savefig(out, format="png", dpi=110, facecolor="white")
+            fig.savefig(out, format="png", dpi=90, facecolor="white")
             images.append(Image.open(out).convert("RGB"))
         sheet = Image.new("RGB", (sum(i.width for i in images), max(i.height for i in images)), "white")
         for k, image in enumerate(images):

@@ -230,6 +230,15 @@ def test_every_chapter_was_executed_within_its_budget():
 
 
 @built
+def test_no_cell_shows_the_name_of_an_object():
+    for name, notebook in execute.executed(ROOT).items():
+        for number, cell in enumerate(notebook.cells):
+            for data in (output.get("data", {}) for output in cell.get("outputs", ())):
+                bare = set(data) == {"text/plain"} and data["text/plain"].startswith("<")
+                assert not bare, f"{name}, cell {number}: {data['text/plain'][:80]}"
+
+
+@built
 def test_no_executed_cell_ended_in_an_error():
     for name, notebook in execute.executed(ROOT).items():
         for cell in notebook.cells:
