@@ -53,6 +53,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
 
 
 def as_json(spec: dict) -> str:
+    """The spec as the page reads it: JSON without spaces."""
     return json.dumps(spec, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -20,6 +20,7 @@ LABELS = plots.LABELS | {
 
 
 def label(column, labels: dict) -> str:
+    """The words for a column: the label given, else its name made readable."""
     if column in labels:
         return str(labels[column])
     text = str(column)
@@ -27,6 +28,7 @@ def label(column, labels: dict) -> str:
 
 
 def capital(text: str) -> str:
+    """The text with a capital first letter; the rest stays as it is."""
     return text[:1].upper() + text[1:]
 
 
@@ -42,6 +44,7 @@ def name(value) -> str:
 
 
 def number(value, digits: int | None) -> str:
+    """A number as a reader wants it: `digits` decimals, or three significant ones for None."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
     if not math.isfinite(value):
