@@ -182,3 +182,11 @@ def test_the_licence_says_which_is_which():
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert all(name in text for name in ("MIT License", "CC BY 4.0", "SIL Open Font License"))
     assert (ROOT / "book" / "assets" / "fonts" / "OFL.txt").is_file()
+
+
+@pytest.mark.parametrize("path", named(NOTEBOOKS))
+def test_the_test_set_is_opened_for_verdicts_only(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert "open_test(" not in code and "._test" not in code, "compare() or train(test='verdict on …') opens the seal"
+    assert all(reason.startswith("verdict") for reason in re.findall(r'\btest="([^"]*)"', code))
