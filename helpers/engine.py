@@ -9,6 +9,7 @@ this book works element by element, so one step on the slices [a:b] is b - a ord
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +18,14 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import checks, losses, optim, training
+from helpers import checks, losses, models, optim, training
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
+SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+OPTIMIZER_FIELDS = (
+    "optimizer", "lr", "momentum", "beta1", "beta2", "weight_decay", "l1", "l1_step", "schedule", "warmup",
+)  # fmt: skip
 STACK = 32  # models in one stack: about as many as stay in a CPU's cache
 
 
@@ -52,8 +57,19 @@ class Stack(nn.Module):
     def unstack(self, i: int) -> nn.Module:
         """Model i by itself, as an ordinary module with copies of its weights."""
         model = copy.deepcopy(self.skeleton)
-        model.load_state_dict({k: v[i].detach().clone() for part in self._state() for k, v in part.items()})
+        model.load_state_dict(self.slice_of(i))
         return model
+
+    def slice_of(self, i: int) -> dict:
+        """A copy of the weights and buffers of model i, named as in an ordinary module."""
+        return {k: v[i].detach().clone() for part in self._state() for k, v in part.items()}
+
+    @torch.no_grad()
+    def set_slice(self, i: int, state: dict) -> None:
+        """Give model i these weights and buffers."""
+        for part in self._state():
+            for k, v in part.items():
+                v[i].copy_(state[k])
 
 
 class StackedOptimizer:
@@ -61,7 +77,7 @@ class StackedOptimizer:
 
     def __init__(self, stack: Stack, recipes: Sequence[Recipe]):
         self.params, self.parts = list(stack.parameters()), []
-        settings = [r.but(seed=0, init=recipes[0].init, init_scale=1.0, clip_norm=None) for r in recipes]
+        settings = [_settings(r) for r in recipes]
         cuts = [i for i in range(len(recipes)) if i == 0 or settings[i] != settings[i - 1]] + [len(recipes)]
         for a, b in zip(cuts, cuts[1:], strict=False):
             views = [nn.Parameter(p.detach()[a:b]) for p in self.params]  # the same memory as the stack
@@ -82,6 +98,18 @@ class StackedOptimizer:
             for view, grad in zip(views, grads, strict=True):
                 view.grad = grad[a:b]
             optimizer.step()
+
+
+def _settings(recipe: Recipe) -> tuple:
+    """What an optimizer reads: neighbours in a stack that agree in it share one."""
+    return tuple(getattr(recipe, k) for k in OPTIMIZER_FIELDS)
+
+
+def clip_entries(stack: Stack, bounds: torch.Tensor) -> None:
+    """Limit each entry of each model's gradient to plus or minus its bound (N,)."""
+    for p in stack.parameters():
+        limit = bounds.to(p.grad).view(-1, *[1] * (p.dim() - 1))
+        p.grad.copy_(p.grad.clamp(-limit, limit))
 
 
 def clip_each(stack: Stack, bounds: torch.Tensor) -> None:
@@ -105,9 +133,13 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
     stack = Stack([training.fresh_model(r, data, dtype) for r in recipes]).to(device)
     optimizer = StackedOptimizer(stack, recipes)
     per_epoch = training.steps_per_epoch(first, data.n_train)
-    one_loss = losses.loss(first.loss)
-    each_loss = vmap(lambda logits, y: one_loss(logits, y, first.label_smoothing))
-    bounds = torch.tensor([r.clip_norm or torch.inf for r in recipes], dtype=dtype, device=device)
+    each_loss = vmap(losses.make(first))
+    norms, values = (
+        torch.tensor([getattr(r, name) or torch.inf for r in recipes], dtype=dtype, device=device)
+        for name in ("clip_norm", "clip_value")
+    )
+    early = [training.EarlyStop(r.patience) if r.patience else None for r in recipes]
+    changing, running = any(r.augment != "none" for r in recipes), [True] * len(recipes)
 
     def loss(logits, y):
         return each_loss(logits, y.expand(logits.shape[:2]))
@@ -115,25 +147,38 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
     def batches():
         for epoch in range(first.epochs):
             order = [training.batch_order(r.seed, data.n_train, first.batch_size, epoch) for r in recipes]
-            for i in torch.stack(order, 1).to(device):
-                yield data.x_train[i], data.y_train[i]
+            for step, i in enumerate(torch.stack(order, 1).to(device), epoch * per_epoch):
+                x = data.x_train[i]
+                if changing:
+                    x = torch.stack([training.augmented(r, part, step) for r, part in zip(recipes, x, strict=True)])
+                yield x, data.y_train[i]
+
+    def clip():
+        if values.isfinite().any():
+            clip_entries(stack, values)
+        if norms.isfinite().any():
+            clip_each(stack, norms)
 
     curves, seen, started = [[] for _ in recipes], [], time.perf_counter()
-    clip = (lambda: clip_each(stack, bounds)) if bounds.isfinite().any() else None
     loop = training.fit(stack, loss, optimizer, batches(), lambda step: optimizer.set_lr(step, per_epoch), clip)
     for step, pair in enumerate(loop, 1):
         seen.append(torch.stack(pair))
         if step % per_epoch == 0:
-            values = [*torch.stack(seen).mean(0), *training.evaluate(stack, loss, data.x_val, data.y_val)]
+            means = [*torch.stack(seen).mean(0), *training.evaluate(stack, loss, data.x_val, data.y_val)]
             seconds = (time.perf_counter() - started) / len(recipes)
-            for curve, row in zip(curves, torch.stack(values, 1).tolist(), strict=True):
-                names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-                curve.append(
-                    {"epoch": step // per_epoch, "step": step, "seconds": seconds, **dict(zip(names, row, strict=True))}
-                )
+            about = {"epoch": step // per_epoch, "step": step, "seconds": seconds}
+            for i, scores in enumerate(torch.stack(means, 1).tolist()):
+                if running[i]:
+                    curves[i].append(about | dict(zip(SCORES, scores, strict=True)))
+                    running[i] = not (early[i] and early[i].see(curves[i][-1], functools.partial(stack.slice_of, i)))
             seen = []
             if watch is not None and watch(curves) is False:
                 return None
+            if not any(running):
+                break
+    for i, stop in enumerate(early):
+        if stop:
+            stack.set_slice(i, stop.settle(curves[i]))
     if test:
         scores = torch.stack(training.evaluate(stack, loss, *data.open_test(test)), 1).tolist()
         for curve, row in zip(curves, scores, strict=True):
@@ -153,18 +198,17 @@ def _train_chunk(recipes, data, device, test, watch=None, threads=None):
 def plan(recipes: Iterable[Recipe], device: str = "cpu") -> list[list[Recipe]]:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
-    Convolutions under vmap are slower on a CPU than one model at a time, so there a CNN is a chunk of its own.
+    Models with and without dropout are built differently, so they are apart too. Convolutions under vmap are slower
+    on a CPU than one model at a time, so there a CNN is a chunk of its own.
     """
     groups = defaultdict(list)
     for r in recipes:
-        groups[tuple(getattr(r, k) for k in STACKED_TOGETHER)].append(r)
+        groups[(*(getattr(r, k) for k in STACKED_TOGETHER), r.dropout > 0)].append(r)
     chunks = []
     for group in groups.values():
-        size = 1 if group[0].model != "mlp" and device == "cpu" else STACK
+        size = 1 if group[0].model in models.CONVOLUTIONAL and device == "cpu" else STACK
         # same settings side by side, so that they share one optimizer object
-        group.sort(
-            key=lambda r: (r.optimizer, r.lr, r.schedule, r.warmup, r.weight_decay, r.momentum, r.beta1, r.beta2)
-        )
+        group.sort(key=_settings)
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
     return chunks
 

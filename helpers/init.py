@@ -76,6 +76,19 @@ INITS = (*LAYERWISE, *DATA_DEPENDENT)
 BATCH = 512  # examples that a data-dependent scheme may look at
 
 
+OUTPUT_BIASES = ("zero", "prior")
+
+
+def prior_bias(model: nn.Module, labels: Tensor, classes: int, *, odds: bool) -> None:
+    """Start the last biases at the logs of the classes' shares, with `odds` at their log-odds, in place.
+
+    The network then begins by saying how common each class is (Lin et al. 2017, section 4.1).
+    """
+    share = (torch.bincount(labels.cpu(), minlength=classes) + 0.5) / (len(labels) + 0.5 * classes)
+    with torch.no_grad():
+        models.weight_layers(model)[-1].bias.copy_((share / (1 - share) if odds else share).log())
+
+
 def initialize(model: nn.Module, name: str, *, scale: float = 1.0, seed: int = 0, x: Tensor | None = None) -> nn.Module:
     """Set all weights of `model` by the named scheme, in place, and its biases to zero; return the model.
 

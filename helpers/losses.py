@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from helpers import checks
+
+
+def target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """One-hot labels with the share `smoothing` spread over all classes (Szegedy et al. 2016): (n, classes)."""
+    classes = logits.shape[-1]
+    return F.one_hot(labels, classes).to(logits.dtype) * (1 - smoothing) + smoothing / classes
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -15,14 +23,32 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
 def squared_error(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$\sum_k (z_k - q_k)^2$ on the raw outputs $z$ against the (smoothed) one-hot label $q$ (Hui & Belkin 2021)."""
-    classes = logits.shape[-1]
-    target = F.one_hot(labels, classes).to(logits.dtype) * (1 - smoothing) + smoothing / classes
-    return (logits - target).square().sum(-1).mean()
+    return (logits - target(logits, labels, smoothing)).square().sum(-1).mean()
 
 
-LOSSES = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+def binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    r"""$-\sum_k q_k \log s_k + (1 - q_k) \log(1 - s_k)$ with $s$ = sigmoid(logits): one yes-or-no question a class."""
+    every = F.binary_cross_entropy_with_logits(logits, target(logits, labels, smoothing), reduction="none")
+    return every.sum(-1).mean()
+
+
+def focal(logits: Tensor, labels: Tensor, smoothing: float = 0.0, gamma: float = 2.0) -> Tensor:
+    r"""$-\sum_k q_k (1 - p_k)^\gamma \log p_k$: cross-entropy with easy examples turned down (Lin et al. 2017)."""
+    log_p = F.log_softmax(logits, -1)
+    return -(target(logits, labels, smoothing) * (1 - log_p.exp()) ** gamma * log_p).sum(-1).mean()
+
+
+LOSSES = {f.__name__: f for f in (cross_entropy, squared_error, binary_cross_entropy, focal)}
+# Fields that only some losses read.
+READS = {"focal_gamma": ("focal",)}
 
 
 def loss(name: str):
     """The loss function by name; see `LOSSES`. Raises ValueError for an unknown name."""
     return LOSSES[checks.one_of("loss", name, LOSSES)]
+
+
+def make(options):
+    """`f(logits, labels) -> scalar` with its settings filled in. `options` has loss, label_smoothing, focal_gamma."""
+    more = {"gamma": options.focal_gamma} if options.loss == "focal" else {}
+    return functools.partial(loss(options.loss), smoothing=options.label_smoothing, **more)

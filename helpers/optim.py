@@ -78,12 +78,40 @@ READS = {
     "beta1": ("adam", "adamw"),
     "beta2": ("adam", "adamw"),
 }
+L1_STEPS = ("gradient", "proximal")
+
+
+def soft_threshold(w: Tensor, amount: float) -> Tensor:
+    """sign(w) max(|w| - amount, 0): the proximal step of an L1 penalty, which gives exact zeros (Donoho 1995)."""
+    return w.sign() * (w.abs() - amount).clamp(min=0)
+
+
+def _with_l1(optimizer: torch.optim.Optimizer, penalty: float, step: str) -> None:
+    """Add `penalty` times the sum of absolute values to the loss, by its (sub)gradient or after each step."""
+    checks.one_of("l1_step", step, L1_STEPS)
+
+    def every(change):
+        def hook(optimizer, args, kwargs):
+            with torch.no_grad():
+                for group in optimizer.param_groups:
+                    for p in group["params"]:
+                        change(p, group["lr"])
+
+        return hook
+
+    if step == "gradient":
+        optimizer.register_step_pre_hook(every(lambda p, lr: p.grad.add_(p.sign(), alpha=penalty)))
+    else:
+        optimizer.register_step_post_hook(every(lambda p, lr: p.copy_(soft_threshold(p, lr * penalty))))
 
 
 def make(name: str, parameters, options) -> torch.optim.Optimizer:
-    """The torch.optim optimizer by name. `options` has lr, momentum, beta1, beta2, weight_decay (a Recipe does).
+    """The torch.optim optimizer by name. `options` has lr, momentum, beta1, beta2, weight_decay, l1 (a Recipe does).
 
-    `weight_decay` is an L2 penalty added to the gradient, for "adamw" decoupled from it. Raises ValueError for an
-    unknown name.
+    `weight_decay` is an L2 penalty added to the gradient, for "adamw" decoupled from it; `l1` a penalty on absolute
+    values, by its subgradient or by a proximal step (`l1_step`). Raises ValueError for an unknown name.
     """
-    return OPTIMIZERS[checks.one_of("optimizer", name, OPTIMIZERS)](list(parameters), options)
+    optimizer = OPTIMIZERS[checks.one_of("optimizer", name, OPTIMIZERS)](list(parameters), options)
+    if options.l1:
+        _with_l1(optimizer, options.l1, options.l1_step)
+    return optimizer

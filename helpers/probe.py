@@ -29,7 +29,7 @@ def layer_scales(recipes: Recipe | Iterable[Recipe], data, *, seeds: int = 8, n:
         for seed in range(seeds):
             recipe = recipe.but(seed=seed)
             model = training.fresh_model(recipe, data)
-            for row in model_scales(model, data.x_train[:n], data.y_train[:n], losses.loss(recipe.loss)):
+            for row in model_scales(model, data.x_train[:n], data.y_train[:n], losses.make(recipe)):
                 rows.append({**dataclasses.asdict(recipe), **row})
     return pd.DataFrame(rows)[[*FIELDS, "layer", "signal", "gradient", "weight_sd"]]
 
@@ -92,8 +92,7 @@ def full_loss_trace(recipe: Recipe, data, steps: int) -> Tensor:
     model = training.fresh_model(recipe, data)
     optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
 
-    def loss(logits, y):
-        return losses.loss(recipe.loss)(logits, y, recipe.label_smoothing)
+    loss = losses.make(recipe)
 
     def batches():
         for epoch in itertools.count():

@@ -21,7 +21,7 @@ import torch
 from helpers import checks
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
-DEFINING = ("models", "init", "losses", "schedules", "optim", "recipe", "training", "engine")
+DEFINING = ("augment", "blocks", "models", "init", "losses", "schedules", "optim", "recipe", "training", "engine")
 
 
 @functools.cache
@@ -46,7 +46,8 @@ class Runs:
     ----------
     table : DataFrame, one row per run: `run` (its id), every field of Recipe, data, device, torch, n_train,
         `diverged` (a loss was not finite), and the last epoch's scores (accuracies are fractions; seconds per run).
-        With a test set read: test_loss, test_accuracy.
+        With a test set read: test_loss, test_accuracy. With a patience: best_epoch, whose weights were kept; the
+        scores are theirs.
     curves : DataFrame, one row per run and epoch: run, epoch, step, seconds, train_loss, train_accuracy, val_loss,
         val_accuracy.
     """
@@ -68,7 +69,8 @@ class Runs:
             about = {"data": data.name, "device": device, "torch": torch.__version__}
             diverged = not all(math.isfinite(p["train_loss"]) for p in curve)
             rows.append({"run": name, **fields, **about, "diverged": diverged, **curve[-1]})
-            points += [{"run": name, **{k: v for k, v in p.items() if not k.startswith("test_")}} for p in curve]
+            hidden = ("test_", "best_")  # of the run, not of an epoch
+            points += [{"run": name, **{k: v for k, v in p.items() if not k.startswith(hidden)}} for p in curve]
         return cls(_clean(pd.DataFrame(rows)), pd.DataFrame(points))
 
     def __len__(self) -> int:

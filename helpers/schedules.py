@@ -17,6 +17,11 @@ def constant(progress: float) -> float:
 
 
 def step(progress: float) -> float:
+    """1, then a tenth of it after every third of the training: equal periods, as torch's StepLR."""
+    return 0.1 ** math.floor(3 * progress + 1e-9) if progress < 1 else 0.01
+
+
+def multi_step(progress: float) -> float:
     """1, then 1/10 from half of the training on, 1/100 from three quarters on (He et al. 2016)."""
     return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
 
@@ -41,7 +46,25 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-SCHEDULES = {f.__name__: f for f in (constant, step, exponential, inverse_time, linear, cosine)}
+def restarts(progress: float) -> float:
+    """Three cosine waves from 1 to 0, of equal length: warm restarts (Loshchilov & Hutter 2017)."""
+    return cosine(3 * progress % 1) if progress < 1 else 0.0
+
+
+def one_cycle(progress: float) -> float:
+    """Up a cosine from 1/25 to 1 over the first 30 %, down a cosine to 0 over the rest (Smith & Topin 2018).
+
+    The learning rate alone; the original moves the momentum too, the other way round.
+    """
+    if progress < 0.3:
+        return 1 / 25 + (1 - 1 / 25) * (1 - cosine(progress / 0.3))
+    return cosine((progress - 0.3) / 0.7)
+
+
+SCHEDULES = {
+    f.__name__: f
+    for f in (constant, step, multi_step, exponential, inverse_time, linear, cosine, restarts, one_cycle)
+}
 
 
 def lr_factor(schedule: str, warmup: float, progress: float) -> float:

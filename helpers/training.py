@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from helpers import init, losses, models, optim, schedules
+from helpers import augment, blocks, init, losses, models, optim, schedules
 from helpers.recipe import Recipe
 
 
-def fit(model, loss, optimizer, batches, lr_at, clip=None) -> Iterator[tuple[Tensor, Tensor]]:
+def fit(model, loss, optimizer, batches, lr_at, clip=lambda: None) -> Iterator[tuple[Tensor, Tensor]]:
     """The training loop: one gradient step per batch. Yields the loss and the accuracy on each batch, before the step.
 
     `model(x)` gives logits (batch, classes) and `loss(logits, y)` a number; with a stack of N models (see
@@ -25,8 +26,7 @@ def fit(model, loss, optimizer, batches, lr_at, clip=None) -> Iterator[tuple[Ten
         losses = loss(logits, y)
         optimizer.zero_grad()
         losses.sum().backward()
-        if clip is not None:
-            clip()
+        clip()
         optimizer.step()
         yield losses.detach(), (logits.detach().argmax(-1) == y).float().mean(-1)
 
@@ -39,18 +39,32 @@ def batch_order(seed: int, n: int, batch_size: int | None, epoch: int) -> Tensor
 
 
 def _stream(seed: int, k: int) -> int:
-    # independent streams for the weights (k = 0) and for each epoch's order
+    # independent streams for the weights (k = 0), each epoch's order, each step's augmentation, each dropout layer
     return (seed * 1_000_003 + k) % (2**62)
 
 
 def fresh_model(recipe: Recipe, data, dtype=torch.float32) -> nn.Module:
     """The model of this recipe with its first weights, on the CPU (so that they are the same on every device)."""
     shape = tuple(data.x_train.shape[1:])
-    options = {k: getattr(recipe, k) for k in ("depth", "width", "activation", "norm")}
+    options = {k: getattr(recipe, k) for k in models.OPTIONS[recipe.model]}
     model = models.build(recipe.model, shape, data.n_classes, **options)
     x = data.x_train.float()
     init.initialize(model, recipe.init, scale=recipe.init_scale, seed=_stream(recipe.seed, 0), x=x)
+    if recipe.output_bias == "prior":
+        init.prior_bias(model, data.y_train, data.n_classes, odds=recipe.loss == "binary_cross_entropy")
+    if recipe.branch_scale != 1:
+        blocks.scale_branches(model, recipe.branch_scale)
+    for k, layer in enumerate(m for m in model.modules() if isinstance(m, blocks.Dropout)):
+        layer.key.fill_(_stream(recipe.seed, 10**9 + k) % 2**32)
     return model.to(dtype)
+
+
+def augmented(recipe: Recipe, x: Tensor, step: int) -> Tensor:
+    """The inputs of this step, changed at random where the recipe says so."""
+    if recipe.augment == "none":
+        return x
+    seed = _stream(recipe.seed, 10**6 + step)
+    return augment.augment(recipe.augment, x, strength=recipe.augment_strength, seed=seed)
 
 
 def prepared(recipe: Recipe, data):
@@ -73,19 +87,36 @@ def evaluate(model, loss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return loss(logits, y), (logits.argmax(-1) == y).float().mean(-1)
 
 
+class EarlyStop:
+    """Early stopping with the best weights kept (Prechelt 1998): one run's memory of its lowest validation loss."""
+
+    def __init__(self, patience: int):
+        self.patience, self.row, self.state = patience, None, None
+
+    def see(self, row: dict, state) -> bool:
+        """Take in the row of an epoch; True when it is time to stop. `state()` gives copies of the weights."""
+        if self.row is None or row["val_loss"] < self.row["val_loss"]:
+            self.row, self.state = row, state()
+        return row["epoch"] - self.row["epoch"] >= self.patience
+
+    def settle(self, curve: list[dict]) -> dict:
+        """Write the scores of the kept weights into the last row, with `best_epoch`; return those weights."""
+        kept = {k: self.row[k] for k in ("val_loss", "val_accuracy")}
+        curve[-1] = {**curve[-1], **kept, "best_epoch": self.row["epoch"]}
+        return self.state
+
+
 def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: str = ""):
     """Train one ordinary `nn.Module` with one torch.optim optimizer: what the engine must equal.
 
     Returns (model, curve), the curve a list with one dict per epoch: epoch, step, seconds, train_loss and
     train_accuracy (means over the epoch's batches, before each step), val_loss, val_accuracy. With a reason in `test`
-    the last dict also has test_loss and test_accuracy, and the reading is logged in the data set's seal.
+    the last dict also has test_loss and test_accuracy, and the reading is logged in the data set's seal. With a
+    patience the curve ends where training stopped, and its last validation scores are those of the weights kept.
     """
     data = prepared(recipe, data).to(device, dtype)
     model = fresh_model(recipe, data, dtype).to(device)
-
-    def loss(logits, y):
-        return losses.loss(recipe.loss)(logits, y, recipe.label_smoothing)
-
+    loss = losses.make(recipe)
     optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
     per_epoch = steps_per_epoch(recipe, data.n_train)
 
@@ -95,14 +126,19 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
 
     def batches():
         for epoch in range(recipe.epochs):
-            for i in batch_order(recipe.seed, data.n_train, recipe.batch_size, epoch).to(device):
-                yield data.x_train[i], data.y_train[i]
+            order = batch_order(recipe.seed, data.n_train, recipe.batch_size, epoch).to(device)
+            for step, i in enumerate(order, epoch * per_epoch):
+                yield augmented(recipe, data.x_train[i], step), data.y_train[i]
 
     def clip():
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        if recipe.clip_value:
+            nn.utils.clip_grad_value_(model.parameters(), recipe.clip_value)
+        if recipe.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
 
+    early = EarlyStop(recipe.patience) if recipe.patience else None
     curve, seen, started = [], [], time.perf_counter()
-    for step, pair in enumerate(fit(model, loss, optimizer, batches(), lr_at, clip if recipe.clip_norm else None), 1):
+    for step, pair in enumerate(fit(model, loss, optimizer, batches(), lr_at, clip), 1):
         seen.append(torch.stack(pair))
         if step % per_epoch == 0:
             row = {"epoch": step // per_epoch, "step": step, "seconds": time.perf_counter() - started}
@@ -110,6 +146,10 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
             row["val_loss"], row["val_accuracy"] = map(float, evaluate(model, loss, data.x_val, data.y_val))
             curve.append(row)
             seen = []
+            if early and early.see(row, lambda: copy.deepcopy(model.state_dict())):
+                break
+    if early:
+        model.load_state_dict(early.settle(curve))
     if test:
         curve[-1]["test_loss"], curve[-1]["test_accuracy"] = map(float, evaluate(model, loss, *data.open_test(test)))
     return model, curve

@@ -18,21 +18,32 @@ import pytest
 import torch
 
 from helpers import data, engine, training
+from helpers.augment import AUGMENTS
 from helpers.recipe import FIELDS, STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
+from helpers.schedules import SCHEDULES
 
 BASE = Recipe(depth=2, width=16, lr=0.05, epochs=3, batch_size=32, n_train=160)
 ADAM = BASE.but(optimizer="adam", lr=0.01)
 SETTINGS = {
-    "model": [BASE.but(model="lenet5", epochs=1, n_train=64)],
+    "model": [BASE.but(model="lenet5", epochs=1, n_train=64), BASE.but(model="rnn"),
+              BASE.but(model="cnn", depth=8, width=4, epochs=1, n_train=64)],
     "depth": [BASE.but(depth=0), BASE.but(depth=5)],
     "width": [BASE.but(width=24)],
     "activation": [BASE.but(activation=a) for a in ("tanh", "sigmoid", "leaky_relu", "elu", "softsign", "linear")],
-    "norm": [BASE.but(norm="batch")],
+    "norm": [BASE.but(norm=n) for n in ("batch", "layer", "group")],
+    "norm_place": [BASE.but(norm="batch", norm_place="after")],
+    "dropout": [BASE.but(dropout=0.3)],
+    "shortcut": [BASE.but(depth=5, shortcut=s) for s in ("identity", "projection", "preactivation")],
+    "branch_scale": [BASE.but(depth=5, shortcut="identity", branch_scale=0.0)],
+    "pool": [BASE.but(model="lenet5", epochs=1, n_train=64, pool="max")],
+    "widen": [BASE.but(model="lenet5", epochs=1, n_train=64, widen=0.5)],
     "init": [BASE.but(init=i) for i in ("xavier", "orthogonal", "pca", "lsuv", "zero", "torch")],
     "init_scale": [BASE.but(init_scale=0.5)],
-    "loss": [BASE.but(loss="squared_error", lr=0.01)],
+    "output_bias": [BASE.but(output_bias="prior", loss=x, lr=0.01) for x in ("cross_entropy", "binary_cross_entropy")],
+    "loss": [BASE.but(loss=x, lr=0.01) for x in ("squared_error", "binary_cross_entropy", "focal")],
     "label_smoothing": [BASE.but(label_smoothing=0.2)],
+    "focal_gamma": [BASE.but(loss="focal", focal_gamma=1.0)],
     "optimizer": [BASE.but(optimizer=o, lr=0.01) for o in ("momentum", "nesterov", "adagrad", "rmsprop", "adam")]
     + [BASE.but(optimizer="adamw", lr=0.01, weight_decay=0.3)],
     "lr": [BASE.but(lr=0.2)],
@@ -40,13 +51,19 @@ SETTINGS = {
     "beta1": [ADAM.but(beta1=0.5)],
     "beta2": [ADAM.but(beta2=0.9)],
     "weight_decay": [BASE.but(weight_decay=0.1), ADAM.but(weight_decay=0.1)],
-    "schedule": [BASE.but(schedule=s) for s in ("cosine", "step", "exponential", "inverse_time", "linear")],
+    "l1": [BASE.but(l1=0.01), BASE.but(l1=0.01, l1_step="proximal")],
+    "l1_step": [BASE.but(l1=0.01, l1_step="proximal")],
+    "schedule": [BASE.but(schedule=s) for s in SCHEDULES if s != "constant"],
     "warmup": [BASE.but(warmup=0.5), BASE.but(warmup=0.2, schedule="cosine")],
     "clip_norm": [BASE.but(clip_norm=0.3)],
+    "clip_value": [BASE.but(clip_value=0.01)],
     "batch_size": [BASE.but(batch_size=16), BASE.but(batch_size=None)],
     "epochs": [BASE.but(epochs=5)],
+    "patience": [ADAM.but(epochs=15, label_noise=0.5, patience=2)],
     "n_train": [BASE.but(n_train=96), BASE.but(n_train=None)],
     "label_noise": [BASE.but(label_noise=0.5)],
+    "augment": [BASE.but(augment=a, epochs=1) for a in AUGMENTS if a != "none"],
+    "augment_strength": [BASE.but(augment="shift", augment_strength=2.0)],
     "seed": [BASE.but(seed=7)],
 }
 FIELD_CASES = [pytest.param(name, r, id=f"{name}-{i}") for name, rs in SETTINGS.items() for i, r in enumerate(rs)]
@@ -66,7 +83,7 @@ def glyphs():
 
 @pytest.fixture
 def data_for(digits, glyphs):
-    return lambda recipe: digits if recipe.model == "mlp" else glyphs
+    return lambda recipe: glyphs if recipe.model == "lenet5" else digits
 
 
 def scores(curve):

@@ -1,0 +1,68 @@
+"""Data augmentation: random changes of a batch of images that keep the label, by kornia.
+
+Every training step draws them anew, so the network never sees the same image twice. The strength 1 is a mild,
+usual amount; 0 changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from helpers import checks
+
+# name -> (class of kornia.augmentation, its arguments at strength s). Sizes are shares of the image, angles degrees.
+AUGMENTS = {
+    "none": None,
+    "shift": ("RandomAffine", lambda s: {"degrees": 0.0, "translate": (0.12 * s, 0.12 * s)}),
+    "rotate": ("RandomAffine", lambda s: {"degrees": 15.0 * s}),
+    "scale": ("RandomAffine", lambda s: {"degrees": 0.0, "scale": (1 / (1 + 0.2 * s), 1 + 0.2 * s)}),
+    "shear": ("RandomAffine", lambda s: {"degrees": 0.0, "shear": 12.0 * s}),
+    "affine": (
+        "RandomAffine",
+        lambda s: {
+            "degrees": 10.0 * s, "translate": (0.08 * s, 0.08 * s), "scale": (1 / (1 + 0.12 * s), 1 + 0.12 * s),
+            "shear": 6.0 * s,
+        },
+    ),
+    "flip": ("RandomHorizontalFlip", lambda s: {"p": min(0.5 * s, 1.0)}),
+    "flip_vertical": ("RandomVerticalFlip", lambda s: {"p": min(0.5 * s, 1.0)}),
+    "noise": ("RandomGaussianNoise", lambda s: {"std": 0.15 * s}),
+    "salt_and_pepper": ("RandomSaltAndPepperNoise", lambda s: {"amount": min(0.08 * s, 1.0)}),
+    "blur": ("RandomGaussianBlur", lambda s: {"kernel_size": (3, 3), "sigma": (0.3 * s, 0.9 * s)}),
+    "erase": ("RandomErasing", lambda s: {"scale": (0.04 * s, min(0.2 * s, 1.0)), "ratio": (0.5, 2.0)}),
+    "brightness": ("RandomBrightness", lambda s: {"brightness": (max(1 - 0.3 * s, 0.0), 1 + 0.3 * s)}),
+    "contrast": ("RandomContrast", lambda s: {"contrast": (max(1 - 0.3 * s, 0.0), 1 + 0.3 * s)}),
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=32)
+def _operation(name: str, strength: float):
+    import kornia.augmentation  # a second of import that a recipe without augmentation does not pay
+
+    kind, arguments = AUGMENTS[name]
+    return getattr(kornia.augmentation, kind)(**{"p": 1.0, **arguments(strength)})
+
+
+def augment(name: str, x: Tensor, *, strength: float = 1.0, seed: int = 0) -> Tensor:
+    """A changed copy of the images `x` (n, channels, height, width), each with its own draw; same seed, same draws.
+
+    The smallest value of the batch counts as black and the largest as white, so borders fill with background.
+    Raises ValueError for an unknown name, a strength below 0, or data that are no images.
+    """
+    checks.one_of("augment", name, AUGMENTS)
+    checks.number("augment_strength", strength, low=0, try_="1.0")
+    if name == "none" or strength == 0:
+        return x
+    if x.dim() != 4:
+        raise ValueError(
+            f"augment={name!r} needs images of shape (channels, height, width), got rows of shape "
+            f"{tuple(x.shape[1:])}; leave augment out for such data."
+        )
+    low, high = x.min(), x.max()
+    span = (high - low).clamp(min=1e-12)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # kornia draws from torch's global generator
+        torch.manual_seed(seed)
+        return (_operation(name, float(strength))((x - low) / span) * span + low).to(x.dtype)
