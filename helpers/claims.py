@@ -127,11 +127,13 @@ class Verdict:
         return " ".join(e.sentence for _, e in self.parts)
 
     def to_json(self) -> dict:
-        """What the claims page and its test read."""
+        """What the evidence pages and their tests read."""
         outcomes = {e.outcome for _, e in self.parts}
         n = min((e.n for _, e in self.parts), default=0)
         outcome = outcomes.pop() if len(outcomes) == 1 else "mixed"
-        return {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": self.sentence, "n": n}
+        parts = [{"name": k, "holds": e.holds, "sentence": e.sentence, "n": e.n} for k, e in self.parts]
+        about = {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": self.sentence, "n": n}
+        return about | {"parts": parts}
 
     def __str__(self) -> str:
         return f"{self.id}: {self.verdict}. {self.sentence}"

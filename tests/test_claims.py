@@ -77,6 +77,7 @@ def test_cards_escape_and_carry_json():
     bundle = v._repr_mimebundle_()
     assert "<script>" not in bundle["text/html"] and 'id="claim-x-01"' in bundle["text/html"]
     told = {"id": "X-01", "verdict": "TRUE", "outcome": "holds", "sentence": "<script>alert(1)</script>", "n": 1}
+    told["parts"] = [{"name": "measured", "holds": True, "sentence": told["sentence"], "n": 1}]
     assert bundle[MIME] == told
     ledger = Ledger()
     ledger.add("X-02", a=exact("a", True), b=exact("b", False))

@@ -135,6 +135,30 @@ def test_per_model_clipping_in_one_stack(digits):
         assert farthest(curve, training.train_one(recipe, digits, dtype=torch.float64)[1]) < 1e-9
 
 
+def test_what_models_of_one_stack_may_differ_in(digits):
+    noisy = BASE.but(label_noise=0.4, dropout=0.2, epochs=6, optimizer="adam", lr=0.02)
+    changes = ({}, {"dropout": 0.5}, {"clip_value": 0.01}, {"patience": 1}, {"augment": "shift"}, {"l1": 0.01},
+               {"l1": 0.02, "l1_step": "proximal"}, {"output_bias": "prior"})  # fmt: skip
+    recipes = [noisy.but(**change) for change in changes]
+    assert len(engine.plan(recipes)) == 1
+    _, curves = engine.train_stack(recipes, digits, dtype=torch.float64)
+    for recipe, curve in zip(recipes, curves, strict=True):
+        assert farthest(curve, training.train_one(recipe, digits, dtype=torch.float64)[1]) < 1e-9
+    assert len(curves[3]) < noisy.epochs and "best_epoch" in curves[3][-1]
+
+
+def test_a_stack_ends_when_all_of_its_models_have_stopped(digits):
+    impatient = BASE.but(label_noise=0.5, optimizer="adam", lr=0.03, epochs=40, patience=1)
+    stack, curves = engine.train_stack(impatient.vary(seed=range(3)), digits)
+    assert max(len(c) for c in curves) < 40
+    for i, curve in enumerate(curves):  # what is kept is the best epoch's model
+        best = min(curve[:-1], key=lambda p: p["val_loss"])
+        model = stack.unstack(i).eval()
+        loss = torch.nn.functional.cross_entropy(model(digits.subset(160).x_val), digits.y_val).item()
+        assert curve[-1]["best_epoch"] == best["epoch"] and loss == pytest.approx(best["val_loss"], rel=1e-4)
+        assert curve[-1]["val_loss"] == best["val_loss"]
+
+
 def test_a_diverged_run_is_a_row_and_spoils_no_neighbour(digits):
     wild = BASE.but(init="normal", init_scale=1e20)
     runs = engine.train([BASE, wild, BASE.but(seed=1)], digits)

@@ -73,6 +73,16 @@ def test_biases_start_at_zero_and_seeds_repeat():
     assert all((layer.bias == 0).all() for layer in models.weight_layers(first))
 
 
+def test_prior_bias_says_how_common_each_class_is():
+    net, labels = models.mlp((4,), 3, depth=1), torch.tensor([0] * 70 + [1] * 20 + [2] * 10)
+    torch.nn.init.zeros_(models.weight_layers(net)[-1].weight)
+    share = torch.tensor([70.5, 20.5, 10.5]) / 101.5  # half an example for each class, so that no share is 0
+    init.prior_bias(net, labels, 3, odds=False)
+    torch.testing.assert_close(net(torch.randn(1, 4)).softmax(-1)[0], share)
+    init.prior_bias(net, labels, 3, odds=True)
+    torch.testing.assert_close(net(torch.randn(1, 4)).sigmoid()[0], share)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="init='xaver' is not known; .* Did you mean 'xavier'"):
         init.initialize(models.mlp((4,), 3), "xaver")

@@ -54,6 +54,20 @@ def test_stacking_fields_are_fields():
         ({"momentum": 1.0}, ValueError, "momentum=1.0 is not allowed: .* below 1"),
         ({"momentum": 0.5}, ValueError, "momentum=0.5 would do nothing: optimizer=.sgd. does not read "
          "it; leave it out, or choose optimizer='momentum' or 'nesterov'"),
+        ({"dropout": 1.0}, ValueError, "dropout=1.0 is not allowed: .* at least 0, below 1; try dropout=0.5"),
+        ({"dropout": 0.5, "model": "rnn"}, ValueError, "dropout=0.5 would do nothing: model='rnn' does not read it; "
+         "leave it out, or choose model='mlp' or 'cnn' or 'lenet5'"),
+        ({"shortcut": "skip"}, ValueError, "shortcut='skip' is not known; choose one of 'none', 'identity'"),
+        ({"branch_scale": 0.0}, ValueError, "branch_scale=0.0 would do nothing: shortcut='none' does not read it"),
+        ({"norm_place": "after"}, ValueError, "norm_place='after' would do nothing: norm='none' does not read it"),
+        ({"focal_gamma": 1.0}, ValueError, "focal_gamma=1.0 would do nothing: loss='cross_entropy' does not read"),
+        ({"output_bias": "prio"}, ValueError, "output_bias='prio' is not known; .* Did you mean 'prior'"),
+        ({"l1": -1.0}, ValueError, "l1=-1.0 is not allowed: .* at least 0"),
+        ({"l1_step": "prox"}, ValueError, "l1_step='prox' is not known; choose one of 'gradient', 'proximal'"),
+        ({"clip_value": 0}, ValueError, "clip_value=0 is not allowed: .* above 0"),
+        ({"patience": 0}, ValueError, "patience=0 is not allowed: .* at least 1; try patience=5"),
+        ({"augment": "flips"}, ValueError, "augment='flips' is not known; .* Did you mean 'flip'"),
+        ({"widen": 0}, ValueError, "widen=0 is not allowed"),
         ({"beta2": 0.9, "optimizer": "rmsprop"}, ValueError, "beta2=0.9 would do nothing: optimizer='rmsprop'"),
     ],
 )  # fmt: skip
