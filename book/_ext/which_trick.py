@@ -84,6 +84,7 @@ class WhichTrick(Evidence):
     def row(self, row: dict, word: str, sentence: str, chapter: str) -> list[nodes.Node]:
         colour, sign = EFFECTS.get(word, ""), SIGNS.get(word, "?")
         badge = f'<span class="tt-badge" data-verdict="{colour}">{sign} {word or "open"}</span>'
+        told = html.escape(sentence[:1].upper() + sentence[1:])
         link = self.link(chapter, f"claim-{row['claim'].lower()}", row["claim"])
         return [
             self.raw('<tr><td data-label="Try"><strong>'),
@@ -91,7 +92,7 @@ class WhichTrick(Evidence):
             self.raw("</strong><br>"),
             self.inline(row["advice"]),
             self.raw(
-                f'</td><td data-label="Here">{badge}</td><td data-label="Measured">{html.escape(sentence[:1].upper() + sentence[1:])} '
+                f'</td><td data-label="Here">{badge}</td><td data-label="Measured">{told} '
                 f'<span class="tt-id">{link}</span></td><td data-label="Costs">'
             ),
             self.inline(row["costs"]),
