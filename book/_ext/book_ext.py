@@ -65,6 +65,12 @@ def describe(app, pagename, templatename, context, doctree) -> None:
     context["tt_description"] = text if len(text) <= 160 else text[:157].rsplit(" ", 1)[0] + "…"
 
 
+FOR_SCREEN_READERS = {
+    '<summary aria-label="Toggle hidden content">': "<summary>",  # the words on a folded cell are its name
+    'role="doc-biblioentry"': 'role="listitem"',  # the older role is withdrawn, and its list needs items
+}
+
+
 def share_scripts(app, pagename, templatename, context, doctree) -> None:
     """Keep one copy of a script that several figures of a page bring along: each of them works for all."""
     seen = set()
@@ -76,6 +82,8 @@ def share_scripts(app, pagename, templatename, context, doctree) -> None:
 
     if "body" in context:
         context["body"] = SCRIPT.sub(first, context["body"])
+        for old, new in FOR_SCREEN_READERS.items():
+            context["body"] = context["body"].replace(old, new)
 
 
 def drop_stale(app, error) -> None:
