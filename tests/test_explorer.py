@@ -543,6 +543,43 @@ def test_the_address_holds_the_setting(opened, book):
     assert complaints == []
 
 
+def test_back_and_forward_go_through_the_settings(opened, book):
+    e = book[1]
+    page, complaints = opened()
+    slider = page.locator(f"#{e.spec['id']} input[type=range]")
+    slider.press("Home")
+    page.wait_for_function("location.hash.includes('lr:0')")
+    page.wait_for_timeout(1600)  # a pause: what follows is another move
+    slider.press("End")
+    page.wait_for_function("location.hash.includes('lr:2')")
+    for step, value in (("go_back", "0"), ("go_back", "1"), ("go_forward", "0"), ("go_forward", "2")):
+        getattr(page, step)()
+        page.wait_for_function(
+            "([id, value]) => document.querySelector('#' + id + ' input[type=range]').value === value",
+            arg=[e.spec["id"], value],
+        )
+    assert complaints == []
+
+
+def test_the_link_to_a_setting_is_copied_and_opens_it(opened, book):
+    e = book[1]
+    page, complaints = opened()
+    root = page.locator(f"#{e.spec['id']}")
+    root.locator("input[type=range]").press("End")
+    page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.taken = text; }; }")
+    root.locator(".rx-link").press("Enter")
+    page.wait_for_function("window.taken")
+    assert root.locator(".rx-linknote").inner_text() == "The link to this setting is copied."
+    page.evaluate("() => { navigator.clipboard.writeText = async () => { throw new Error('refused'); }; }")
+    root.locator(".rx-link").press("Enter")
+    root.locator(".rx-linknote a").wait_for()
+    link = page.evaluate("window.taken")
+    assert root.locator(".rx-linknote a").get_attribute("href") == link
+    other, _ = opened(fragment="#" + link.split("#")[1])
+    assert other.locator(f"#{e.spec['id']} input[type=range]").input_value() == "2"
+    assert complaints == []
+
+
 @pytest.mark.parametrize(
     "nonsense", ["lr:99,batch_size:-1", "lr:1e0", "%%%,:,lr", "lr:<b>", "=lr:2", "lr:0:0,.x:7,.hide:a-9"]
 )

@@ -87,12 +87,23 @@ function readLink(id) {
     return found;
   } catch { return null; }
 }
-function writeLink(id, items) {
+function linkWith(id, items) {
+  const others = location.hash.slice(1).split("&").filter((t) => t.includes("=") && !t.startsWith(id + "="));
+  const mine = Object.entries(items).map(([k, v]) => `${encodeURIComponent(k)}:${v}`).join(",");
+  return "#" + [...others, `${id}=${mine}`].join("&");
+}
+const firstHash = (() => { try { return location.hash; } catch { return ""; } })();
+let written = { id: "", time: 0 };
+function writeLink(id, items) {  // one step back for each move of the reader, not for each notch of a slider
   try {
-    const others = location.hash.slice(1).split("&").filter((t) => t.includes("=") && !t.startsWith(id + "="));
-    const mine = Object.entries(items).map(([k, v]) => `${encodeURIComponent(k)}:${v}`).join(",");
-    history.replaceState(history.state, "", "#" + [...others, `${id}=${mine}`].join("&"));
+    const hash = linkWith(id, items), again = written.id === id && Date.now() - written.time < 1500;
+    if (hash === location.hash) return;
+    if (again) history.replaceState(history.state, "", hash); else history.pushState(null, "", hash);
+    written = { id, time: Date.now() };
   } catch { /* a sandboxed frame */ }
+}
+async function copied(text) {
+  try { await navigator.clipboard.writeText(text); return true; } catch { return false; }
 }
 
 let count = 0;
@@ -188,6 +199,14 @@ function render({ model, el, page = false }) {
     tools.append(node("div", { class: "rx-inline" }, node("label", { for: id, text: "x axis" }), pick));
     sync.push(() => { pick.value = now.axis; });
   }
+  const linker = node("button", { type: "button", class: "rx-link", text: "Copy link" });
+  const linkNote = node("p", { class: "rx-linknote", "aria-live": "polite" });
+  linker.addEventListener("click", async () => {
+    const address = location.href.split("#")[0] + linkWith(S.id, linkItems());
+    if (await copied(address)) linkNote.textContent = "The link to this setting is copied.";
+    else linkNote.replaceChildren("Copy this link to the setting: ", node("a", { href: address, text: address }));
+  });
+  if (page && C.length && !inLab() && location.protocol !== "about:") tools.append(linker);
   const pinNote = node("p", { class: "rx-pinnote" });
 
   // ---- panels ----
@@ -499,16 +518,22 @@ function render({ model, el, page = false }) {
     update();
     model.set("choice", Object.fromEntries(C.map((c, i) => [c.column, c.values[now.at[i]]])));
     model.save_changes();
+    linkNote.textContent = "";
     if (!page || inLab()) return;
+    clearTimeout(linking);  // browsers limit how often the address may change
+    linking = setTimeout(() => writeLink(S.id, linkItems()), 200);
+  }
+  function linkItems() {
     const items = Object.fromEntries(C.map((c, i) => [c.column, now.at[i]]));
     if (now.axis) items[".x"] = now.axis;
     if (now.each) items[".each"] = 1;
     if (now.hidden.size) items[".hide"] = [...now.hidden].sort((a, b) => a - b).join("-");
-    clearTimeout(linking);  // browsers limit how often the address may change
-    linking = setTimeout(() => writeLink(S.id, items), 200);
+    return items;
   }
+  let linked = null;
   function follow() {  // take the setting from the address; what makes no sense there is left at the start
-    const link = page && !inLab() ? readLink(S.id) : null;
+    let link = page && !inLab() ? readLink(S.id) : null;
+    if (!link && page && linked !== null && !inLab() && location.hash === firstHash) link = {};  // back to where it began
     if (!link) return false;
     const below = (t, n) => (/^\d{1,5}$/.test(t ?? "") && +t < n ? +t : null);
     now = home();
@@ -527,11 +552,11 @@ function render({ model, el, page = false }) {
 
   const root = node("div", { class: "rx", role: "group", "aria-label": S.title, id: document.getElementById(S.id) ? null : S.id }, node("p", { class: "rx-title", text: S.title }), form);
   if (tools.childElementCount) form.append(tools);
-  root.append(pinNote, panels, live, caption, details);
+  root.append(linkNote, pinNote, panels, live, caption, details);
   // JupyterLab takes plain keys unless the focused element itself says no; other notebooks listen higher up
   for (const e of root.querySelectorAll("input, select, button, summary, [tabindex]")) e.setAttribute("data-lm-suppress-shortcuts", "true");
   root.addEventListener("keydown", (e) => { if (!e.ctrlKey && !e.metaKey && !e.altKey) e.stopPropagation(); });
-  const linked = follow();
+  linked = follow();
   fromKernel();
   el.replaceChildren(root);
   layout(); update();
