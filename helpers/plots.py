@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import checks, surfaces
+from helpers import checks, readout, surfaces
 
 INK, RULE = "#101213", "#d0d7d1"  # stand for the page's text and line colours, see _themed
 # The hues of Okabe & Ito (2008); three are darker, so that each reaches 3:1 on a white page and on a dark one.
@@ -202,8 +202,9 @@ class Picture:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         note = f'<p class="tt-note">{html.escape(self.note)}</p>' if self.note else ""
         body = f'<div class="tt-panels">{self.svg()}</div><figcaption>{html.escape(self.finding)}</figcaption>'
+        table = readout.fold(readout.numbers(self.figures), "the numbers of this figure")
         return {
-            "text/html": f'<figure class="tt-picture">{body}{note}</figure>',
+            "text/html": f'<figure class="tt-picture">{body}{note}{table}</figure>',
             "image/png": base64.b64encode(self.png()).decode(),
             "text/plain": self.finding,
         }
