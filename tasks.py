@@ -5,6 +5,7 @@
     lab           JupyterLab at the chapters
     bench         the benchmarks beside their rivals
     chapter 03    one chapter, executed and built
+    pdf           the built pages as one PDF (needs Chromium)
     clean         remove _build
 
 Needs nothing but Python: the environment in .venv is made, and made again when a requirement changed.
@@ -28,7 +29,7 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "clean")
 
 
 class Stop(Exception):
@@ -186,6 +187,12 @@ def chapter(number=""):
     times()
     where = os.path.join(folder, "_build", "html", "chapters", stem + ".html")
     say(f"\nLinks to other pages lead nowhere in this copy. Open {where}")
+
+
+def pdf():
+    book()
+    say("\nPrinting ...")
+    python(os.path.join("book", "_ext", "printing.py"))
 
 
 def clean():

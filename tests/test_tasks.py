@@ -54,7 +54,7 @@ def test_a_real_old_python_gets_the_sentence():
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert tasks.main(["boook"]) == 2
     assert capsys.readouterr().err == (
-        "'boook' is not a command; the commands are book, test, lab, bench, chapter, clean. Did you mean 'book'?\n"
+        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, clean. Did you mean 'book'?\n"
     )
 
 
