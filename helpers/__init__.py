@@ -29,13 +29,13 @@ from helpers.probe import distinct_units, full_loss_trace, input_gradient, layer
 from helpers.recipe import Recipe
 from helpers.runs import Runs
 from helpers.scale import scale
-from helpers.show import say, source
+from helpers.show import answer, say, source
 from helpers.splits import folds, label_distance, leak_check, missing_classes, split
 from helpers.surfaces import walk
 from helpers.training import fit, train_one
 
 __all__ = [
-    "Comparison", "Dataset", "Evidence", "Interval", "Ledger", "Recipe", "Runs", "above", "below", "compare",
+    "Comparison", "Dataset", "Evidence", "Interval", "Ledger", "Recipe", "Runs", "above", "answer", "below", "compare",
     "distinct_units", "exact", "explore", "figure", "fit", "folds", "from_arrays", "from_csv", "from_folder",
     "from_npz", "full_loss_trace", "input_gradient", "label_distance", "layer_scales", "leak_check", "load",
     "missing_classes", "picture", "plot_curves", "plot_differences", "plot_images", "plot_lines", "say", "scale",

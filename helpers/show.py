@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helpers import checks
@@ -69,6 +71,37 @@ def say(text: str, **glued) -> Sentence:
     for name, value in glued.items():
         _glue(name, value)
     return Sentence(text)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which of the numbered choices of a prediction held, and why; the page compares it with the reader's guess."""
+
+    right: tuple[int, ...]
+    because: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        named = " or ".join(map(str, self.right)) or "none of them"
+        numbers = ",".join(map(str, self.right))
+        told = f"<strong>The prediction: {named}.</strong> {html.escape(self.because)}"
+        return {
+            "text/html": f'<p class="tt-answer" data-right="{numbers}">{told}</p>',
+            "text/plain": f"The prediction: {named}. {self.because}",
+        }
+
+
+def answer(right: int | Iterable[int], because: str) -> Answer:
+    """What came out for a prediction of the chapter; the first answer belongs to the first prediction, and so on.
+
+    `right` is the number of the choice that held (1 is the first), several numbers, or an empty list. Compute it:
+    `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`.
+    """
+    numbers = [right] if isinstance(right, int) else list(right)
+    for number in numbers:
+        checks.integer("right", number, low=1, high=9, try_="1")
+    if not isinstance(because, str) or not because.strip():
+        raise ValueError(f"because={because!r} is not allowed: say in a sentence what was measured.")
+    return Answer(tuple(numbers), because.strip())
 
 
 def _glue(name: str, value) -> None:

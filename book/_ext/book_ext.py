@@ -86,6 +86,12 @@ def share_scripts(app, pagename, templatename, context, doctree) -> None:
             context["body"] = context["body"].replace(old, new)
 
 
+def add_predictions(app, pagename, templatename, context, doctree) -> None:
+    """The script of the predictions, on the pages that have one."""
+    if doctree is not None and any("predict" in node["classes"] for node in doctree.findall(nodes.admonition)):
+        app.add_js_file("predict.js", loading_method="defer")
+
+
 def drop_stale(app, error) -> None:
     """Remove the pages of chapters that are no longer there, so that nobody publishes them."""
     if error is None and app.builder.name == "html":
@@ -100,6 +106,7 @@ def setup(app) -> dict:
     app.add_post_transform(DeadWidgets)
     app.connect("html-page-context", trim_scripts, priority=900)
     app.connect("html-page-context", describe)
+    app.connect("html-page-context", add_predictions)
     app.connect("html-page-context", share_scripts)
     app.connect("build-finished", drop_stale)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
