@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shutil
 
 import execute
 from docutils import nodes
@@ -92,6 +93,20 @@ def add_predictions(app, pagename, templatename, context, doctree) -> None:
         app.add_js_file("predict.js", loading_method="defer")
 
 
+def add_slides(app, pagename, templatename, context, doctree) -> None:
+    """The script that shows a chapter as slides, and the notebook itself for the download of the teachers' page."""
+    if pagename.startswith("chapters/"):
+        app.add_js_file("slides.js", loading_method="defer")
+
+
+def copy_notebooks(app, error) -> None:
+    """Publish the notebooks beside their pages."""
+    if error is None and app.builder.name == "html":
+        for path in execute.chapters(pathlib.Path(app.srcdir)):
+            if f"chapters/{path.stem}" in app.env.found_docs:
+                shutil.copy(path, pathlib.Path(app.outdir) / "chapters" / path.name)
+
+
 def drop_stale(app, error) -> None:
     """Remove the pages of chapters that are no longer there, so that nobody publishes them."""
     if error is None and app.builder.name == "html":
@@ -108,5 +123,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", describe)
     app.connect("html-page-context", add_predictions)
     app.connect("html-page-context", share_scripts)
+    app.connect("html-page-context", add_slides)
+    app.connect("build-finished", copy_notebooks)
     app.connect("build-finished", drop_stale)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
