@@ -6,13 +6,13 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab bench chapter pdf clean python
+.PHONY: help book test lab bench chapter pdf publish repository clean python
 
 help: python
 	@$(PYTHON) tasks.py help
 
-book test lab bench chapter pdf clean: python
-	@$(PYTHON) tasks.py $@ $(C) $(ARGS)
+book test lab bench chapter pdf publish repository clean: python
+	@$(PYTHON) tasks.py $@ $(C) $(URL) $(ARGS)
 
 python:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "No Python 3.11 or newer was found$(if $(PYTHON), under the name $(PYTHON)); install one, or name yours: make book PYTHON=/path/to/python3" >&2; exit 2; }

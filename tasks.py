@@ -6,6 +6,8 @@
     bench         the benchmarks beside their rivals
     chapter 03    one chapter, executed and built
     pdf           the built pages as one PDF (needs Chromium)
+    publish       the pages with the PDF and an offline archive, in _build/site
+    repository U  name another repository, https://host/owner/name, wherever the book names its own
     clean         remove _build
 
 Needs nothing but Python: the environment in .venv is made, and made again when a requirement changed.
@@ -17,6 +19,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +32,7 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "repository", "clean")
 
 
 class Stop(Exception):
@@ -195,6 +198,35 @@ def pdf():
     python(os.path.join("book", "_ext", "printing.py"))
 
 
+def publish():
+    """The folder that a web server needs: pages, notebooks, `training-tricks.pdf` and `training-tricks.zip`."""
+    pdf()
+    html, site = os.path.join(ROOT, "_build", "html"), os.path.join(ROOT, "_build", "site")
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(html, site)
+    shutil.copy(os.path.join(ROOT, "_build", "training-tricks.pdf"), site)
+    archive = shutil.make_archive(os.path.join(ROOT, "_build", "training-tricks"), "zip", html)
+    os.replace(archive, os.path.join(site, "training-tricks.zip"))
+    say(f"\nTo publish: {site}")
+
+
+def repository(url=""):
+    """Write another address of the repository into every file that names the present one."""
+    if not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", url):
+        raise Stop(f"{url!r} is not the address of a repository; give one such as https://github.com/you/book.")
+    with open(os.path.join(ROOT, "_config.yml"), encoding="utf-8") as file:
+        old = re.search(r"(?m)^  url: (\S+)", file.read())[1]
+    paths = glob.glob(os.path.join(ROOT, "chapters", "*.ipynb"))
+    for path in (*paths, os.path.join(ROOT, "_config.yml"), os.path.join(ROOT, "LICENSE")):
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+        if old in text:
+            with open(path + ".part", "w", encoding="utf-8", newline="") as file:
+                file.write(text.replace(old, url))
+            os.replace(path + ".part", path)
+            say(f"  {os.path.relpath(path, ROOT)}")
+
+
 def clean():
     shutil.rmtree(os.path.join(ROOT, "_build"), ignore_errors=True)
     say("Removed _build. The environment .venv stays; remove that folder to start from nothing.")
@@ -213,7 +245,7 @@ def main(arguments):
     if name not in COMMANDS:
         sys.stderr.write(unknown_command(name) + "\n")
         return 2
-    if rest and name not in ("test", "chapter"):
+    if rest and name not in ("test", "chapter", "repository"):
         sys.stderr.write(f"{name!r} takes nothing after its name, and it was given {' '.join(rest)}.\n")
         return 2
     try:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -51,10 +52,27 @@ def test_a_real_old_python_gets_the_sentence():
     pytest.skip("no Python older than 3.11 on this machine")
 
 
+def test_another_repository_is_named_everywhere_by_one_command(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "chapters", tmp_path / "chapters")
+    for name in ("_config.yml", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    old = re.search(r"(?m)^  url: (\S+)", (ROOT / "_config.yml").read_text(encoding="utf-8"))[1]
+    before = {p: p.read_text(encoding="utf-8") for p in tmp_path.rglob("*.*") if old in p.read_text(encoding="utf-8")}
+    assert len(before) > 4 and tasks.main(["repository", "https://example.org/me/mine"]) == 0
+    for path, text in before.items():
+        assert path.read_text(encoding="utf-8") == text.replace(old, "https://example.org/me/mine")
+    assert not list(tmp_path.rglob("*.part"))
+    for wrong in ("", "me/mine", "https://example.org/me", "https://a/b/c d"):
+        assert tasks.main(["repository", wrong]) == 1
+        assert capsys.readouterr().err.endswith("give one such as https://github.com/you/book.\n")
+
+
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert tasks.main(["boook"]) == 2
     assert capsys.readouterr().err == (
-        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, clean. Did you mean 'book'?\n"
+        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, publish, repository, clean. "
+        "Did you mean 'book'?\n"
     )
 
 
