@@ -5,8 +5,8 @@
     runs = h.train(h.Recipe(depth=6).vary(init=["he", "xavier"]), digits, seeds=8)
 
 The modules form one ladder; each imports only from those before it:
-checks, scale, splits, glyphs, download, data, owndata, augment, blocks, models, init, losses, schedules, optim, recipe,
-surfaces, runs, training, probe, engine, compare, claims, readout, plots, explorer, live, show.
+checks, scale, splits, glyphs, download, data, owndata, augment, blocks, lenet, models, init, losses, schedules, optim,
+recipe, surfaces, runs, training, probe, engine, compare, claims, readout, plots, explorer, live, show.
 """
 
 from helpers.claims import Evidence, Ledger, above, below, exact, share, shows, verdict

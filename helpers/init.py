@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from helpers import checks, models
 
+
+def fan_in(weight: Tensor) -> int:
+    """Numbers that one unit of this layer reads."""
+    return weight[0].numel()
+
+
 LAYERWISE = {
     "zero": lambda w, g: nn.init.zeros_(w),
     "constant": lambda w, g: nn.init.ones_(w),
@@ -23,6 +29,7 @@ LAYERWISE = {
     "he_uniform": lambda w, g: nn.init.kaiming_uniform_(w, nonlinearity="relu", generator=g),
     "orthogonal": lambda w, g: nn.init.orthogonal_(w, generator=g),
     "torch": lambda w, g: nn.init.kaiming_uniform_(w, a=5**0.5, generator=g),
+    "lecun_1998": lambda w, g: nn.init.uniform_(w, -2.4 / fan_in(w), 2.4 / fan_in(w), generator=g),
 }
 
 
@@ -30,11 +37,14 @@ def pca(model: nn.Module, x: Tensor, generator: torch.Generator) -> None:
     """First layer along the principal axes of `x` (n, d), norm-matched to He; the other layers by He.
 
     Unit i looks along the i-th principal axis, with a random sign; once the axes are used up, units stay
-    random. The nearest published form is Seuret et al. 2017. Costs one singular value decomposition.
+    random. A convolution takes the axes of the patches that its kernel sees, of the first 64 rows. The nearest
+    published form is Seuret et al. 2017. Costs one singular value decomposition.
     """
     _he_everywhere(model, generator)
     first = models.weight_layers(model)[0].weight
     flat = first.data.flatten(1)
+    if first.dim() == 4:
+        x = nn.functional.unfold(x[:64], first.shape[-2:]).transpose(1, 2).flatten(0, 1)
     _, _, axes = torch.linalg.svd((x - x.mean(0)).flatten(1), full_matrices=False)
     k = min(len(flat), len(axes))
     signs = torch.randint(0, 2, (k, 1), generator=generator) * 2.0 - 1

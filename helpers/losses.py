@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,7 +39,17 @@ def focal(logits: Tensor, labels: Tensor, smoothing: float = 0.0, gamma: float =
     return -(target(logits, labels, smoothing) * (1 - log_p.exp()) ** gamma * log_p).sum(-1).mean()
 
 
-LOSSES = {f.__name__: f for f in (cross_entropy, squared_error, binary_cross_entropy, focal)}
+def map_criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0, j: float = 0.1) -> Tensor:
+    r"""$y_D + \log(e^{-j} + \sum_i e^{-y_i})$ on distances $y$ = minus the logits (LeCun et al. 1998, equation 9).
+
+    The first term pulls the right class's code near, the second pushes the others away until they are farther than j.
+    """
+    floor = torch.full_like(logits[..., :1], -j)
+    every = -(target(logits, labels, smoothing) * logits).sum(-1) + torch.logsumexp(torch.cat([floor, logits], -1), -1)
+    return every.mean()
+
+
+LOSSES = {f.__name__: f for f in (cross_entropy, squared_error, binary_cross_entropy, focal, map_criterion)}
 # Fields that only some losses read.
 READS = {"focal_gamma": ("focal",)}
 

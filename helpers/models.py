@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from helpers import blocks, checks
+from helpers import blocks, checks, lenet
 from helpers.blocks import NORMS as NORMS  # for the recipe
 
 ACTIVATIONS = {
@@ -194,10 +194,11 @@ def rnn(shape, classes: int, *, width: int = 32, activation: str = "tanh") -> nn
     return Recurrent(features, classes, checks.integer("width", width, low=1, try_="32"), act())
 
 
-MODELS = {"mlp": mlp, "cnn": cnn, "lenet5": lenet5, "rnn": rnn}
-CONVOLUTIONAL = ("cnn", "lenet5")
+MODELS = {"mlp": mlp, "cnn": cnn, "lenet5": lenet5, "lenet5_1998": lenet.lenet5_1998, "rnn": rnn}
+CONVOLUTIONAL = ("cnn", "lenet5", "lenet5_1998")
 # Which options a model takes; a recipe that sets another one would silently do nothing, so it is refused.
 READS = {
+    "activation": ("mlp", "cnn", "lenet5", "rnn"),
     "norm": ("mlp", "cnn", "lenet5"),
     "norm_place": ("mlp",),
     "dropout": ("mlp", "cnn", "lenet5"),
@@ -210,6 +211,7 @@ OPTIONS = {
     "mlp": ("depth", "width", "activation", "norm", "norm_place", "dropout", "shortcut"),
     "cnn": ("depth", "width", "activation", "norm", "dropout", "shortcut"),
     "lenet5": ("activation", "norm", "dropout", "pool", "widen"),
+    "lenet5_1998": (),
     "rnn": ("width", "activation"),
 }
 

@@ -21,7 +21,9 @@ import torch
 from helpers import checks
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
-DEFINING = ("augment", "blocks", "models", "init", "losses", "schedules", "optim", "recipe", "training", "engine")
+DEFINING = (
+    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "engine",
+)  # fmt: skip
 
 
 @functools.cache

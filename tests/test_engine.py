@@ -27,7 +27,8 @@ BASE = Recipe(depth=2, width=16, lr=0.05, epochs=3, batch_size=32, n_train=160)
 ADAM = BASE.but(optimizer="adam", lr=0.01)
 SETTINGS = {
     "model": [BASE.but(model="lenet5", epochs=1, n_train=64), BASE.but(model="rnn"),
-              BASE.but(model="cnn", depth=8, width=4, epochs=1, n_train=64)],
+              BASE.but(model="cnn", depth=8, width=4, epochs=1, n_train=64),
+              BASE.but(model="lenet5_1998", epochs=1, n_train=64, lr=0.01)],
     "depth": [BASE.but(depth=0), BASE.but(depth=5)],
     "width": [BASE.but(width=24)],
     "activation": [BASE.but(activation=a) for a in ("tanh", "sigmoid", "leaky_relu", "elu", "softsign", "linear")],
@@ -38,10 +39,10 @@ SETTINGS = {
     "branch_scale": [BASE.but(depth=5, shortcut="identity", branch_scale=0.0)],
     "pool": [BASE.but(model="lenet5", epochs=1, n_train=64, pool="max")],
     "widen": [BASE.but(model="lenet5", epochs=1, n_train=64, widen=0.5)],
-    "init": [BASE.but(init=i) for i in ("xavier", "orthogonal", "pca", "lsuv", "zero", "torch")],
+    "init": [BASE.but(init=i) for i in ("xavier", "orthogonal", "pca", "lsuv", "zero", "torch", "lecun_1998")],
     "init_scale": [BASE.but(init_scale=0.5)],
     "output_bias": [BASE.but(output_bias="prior", loss=x, lr=0.01) for x in ("cross_entropy", "binary_cross_entropy")],
-    "loss": [BASE.but(loss=x, lr=0.01) for x in ("squared_error", "binary_cross_entropy", "focal")],
+    "loss": [BASE.but(loss=x, lr=0.01) for x in ("squared_error", "binary_cross_entropy", "focal", "map_criterion")],
     "label_smoothing": [BASE.but(label_smoothing=0.2)],
     "focal_gamma": [BASE.but(loss="focal", focal_gamma=1.0)],
     "optimizer": [BASE.but(optimizer=o, lr=0.01) for o in ("momentum", "nesterov", "adagrad", "rmsprop", "adam")]
@@ -83,7 +84,7 @@ def glyphs():
 
 @pytest.fixture
 def data_for(digits, glyphs):
-    return lambda recipe: glyphs if recipe.model == "lenet5" else digits
+    return lambda recipe: glyphs if recipe.model.startswith("lenet5") else digits
 
 
 def scores(curve):
