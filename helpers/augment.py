@@ -14,17 +14,18 @@ from torch import Tensor
 from helpers import checks
 
 # name -> (class of kornia.augmentation, its arguments at strength s). Sizes are shares of the image, angles degrees.
+# "brightness" adds one number to all pixels, "contrast" multiplies their distance from black. Bounds are kornia's.
 AUGMENTS = {
     "none": None,
-    "shift": ("RandomAffine", lambda s: {"degrees": 0.0, "translate": (0.12 * s, 0.12 * s)}),
-    "rotate": ("RandomAffine", lambda s: {"degrees": 15.0 * s}),
+    "shift": ("RandomAffine", lambda s: {"degrees": 0.0, "translate": (min(0.12 * s, 1.0),) * 2}),
+    "rotate": ("RandomAffine", lambda s: {"degrees": min(15.0 * s, 180.0)}),
     "scale": ("RandomAffine", lambda s: {"degrees": 0.0, "scale": (1 / (1 + 0.2 * s), 1 + 0.2 * s)}),
     "shear": ("RandomAffine", lambda s: {"degrees": 0.0, "shear": 12.0 * s}),
     "affine": (
         "RandomAffine",
         lambda s: {
-            "degrees": 10.0 * s, "translate": (0.08 * s, 0.08 * s), "scale": (1 / (1 + 0.12 * s), 1 + 0.12 * s),
-            "shear": 6.0 * s,
+            "degrees": min(10.0 * s, 180.0), "translate": (min(0.08 * s, 1.0),) * 2,
+            "scale": (1 / (1 + 0.12 * s), 1 + 0.12 * s), "shear": 6.0 * s,
         },
     ),
     "flip": ("RandomHorizontalFlip", lambda s: {"p": min(0.5 * s, 1.0)}),
@@ -32,8 +33,8 @@ AUGMENTS = {
     "noise": ("RandomGaussianNoise", lambda s: {"std": 0.15 * s}),
     "salt_and_pepper": ("RandomSaltAndPepperNoise", lambda s: {"amount": min(0.08 * s, 1.0)}),
     "blur": ("RandomGaussianBlur", lambda s: {"kernel_size": (3, 3), "sigma": (0.3 * s, 0.9 * s)}),
-    "erase": ("RandomErasing", lambda s: {"scale": (0.04 * s, min(0.2 * s, 1.0)), "ratio": (0.5, 2.0)}),
-    "brightness": ("RandomBrightness", lambda s: {"brightness": (max(1 - 0.3 * s, 0.0), 1 + 0.3 * s)}),
+    "erase": ("RandomErasing", lambda s: {"scale": (min(0.04 * s, 1.0), min(0.2 * s, 1.0)), "ratio": (0.5, 2.0)}),
+    "brightness": ("RandomBrightness", lambda s: {"brightness": (max(1 - 0.3 * s, 0.0), min(1 + 0.3 * s, 2.0))}),
     "contrast": ("RandomContrast", lambda s: {"contrast": (max(1 - 0.3 * s, 0.0), 1 + 0.3 * s)}),
 }  # fmt: skip
 

@@ -62,3 +62,31 @@ def test_label_noise_touches_training_labels_only(digits):
     noisy = training.prepared(Recipe(label_noise=1.0), digits)
     assert (noisy.y_train != digits.y_train).float().mean() > 0.8
     assert torch.equal(noisy.y_val, digits.y_val)
+
+
+def _stopped(losses, patience):
+    """(epoch at which the rule stops or None, epoch of the weights kept)."""
+    rule = training.EarlyStop(patience)
+    for epoch, value in enumerate(losses, 1):
+        if rule.see({"epoch": epoch, "val_loss": value, "val_accuracy": -value}, lambda e=epoch: {"weights of": e}):
+            return epoch, rule.state["weights of"]
+    return None, rule.state["weights of"]
+
+
+def test_patience_by_hand():
+    losses = [5.0, 3.0, 4.0, 2.0, 2.5, 2.0, 2.6, 1.0]
+    assert _stopped(losses, 1) == (3, 2)  # the first epoch without a fall
+    assert _stopped(losses, 2) == (6, 4)  # an equal loss is no fall
+    assert _stopped(losses, 3) == (7, 4)
+    assert _stopped(losses, 4) == (None, 8)  # epoch 8 comes in time
+    assert _stopped([1.0, float("nan"), float("nan")], 2) == (3, 1)  # a loss that is not finite never counts as lower
+
+
+def test_settle_writes_the_scores_of_the_weights_kept():
+    rule, curve = training.EarlyStop(2), []
+    for epoch, value in enumerate([3.0, 1.0, 2.0, 2.0], 1):
+        curve.append({"epoch": epoch, "val_loss": value, "val_accuracy": 1 / value, "train_loss": 0.1 * epoch})
+        rule.see(curve[-1], lambda e=epoch: e)
+    assert rule.settle(curve) == 2
+    assert curve[-1] == {"epoch": 4, "val_loss": 1.0, "val_accuracy": 1.0, "train_loss": 0.4, "best_epoch": 2}
+    assert curve[2]["val_loss"] == 2.0 and "best_epoch" not in curve[2]
