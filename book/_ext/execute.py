@@ -228,7 +228,8 @@ def execute(root: pathlib.Path, only: str = "") -> int:
         names = ", ".join(path.stem for path in chapters(root)) or "none"
         print(f"No chapter starts with {only!r}; the chapters are: {names}.", file=sys.stderr)
         return 1
-    cache = get_cache(cache_folder(root))
+    folder = cache_folder(root)  # once: the files that make its name may change while the chapters run
+    cache = get_cache(folder)
     done, waiting = [], []
     for chapter in (Chapter(path, cache) for path in paths):
         (done if chapter.find() else waiting).append(chapter)
@@ -240,7 +241,7 @@ def execute(root: pathlib.Path, only: str = "") -> int:
         cores = int(os.environ.get("TRICKS_JOBS") or joblib.cpu_count())
         failures = asyncio.run(run_all(waiting, cores))
         done += [chapter for chapter in waiting if META in chapter.notebook.metadata]
-    cache_folder(root).touch()
+    folder.touch()
     publish(root, done)
     prune(root)
     for failure in failures:
