@@ -60,7 +60,7 @@ def _label(text: str) -> str:
 def _named(axis, values: np.ndarray) -> list:
     """The names that a categorical axis shows for these values, or the values with four figures."""
     places = axis.get_majorticklocs()
-    texts = axis.get_major_formatter().format_ticks(places)
+    texts = [str(text) for text in axis.get_major_formatter().format_ticks(places)]
     if any(text and "$" not in text and not _number(text) for text in texts):
         names = {round(float(at), 6): text for at, text in zip(places, texts, strict=False) if text}
         return [names.get(round(float(v), 6)) or f"{v:.4g}" for v in values]

@@ -90,17 +90,20 @@ class Answer:
         }
 
 
-def answer(right: int | Iterable[int], because: str) -> Answer:
+def answer(right: int | Iterable[int], because: str, **glued) -> Answer:
     """What came out for a prediction of the chapter; the first answer belongs to the first prediction, and so on.
 
     `right` is the number of the choice that held (1 is the first), several numbers, or an empty list. Compute it:
-    `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`.
+    `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`. Further numbers are stored for other pages,
+    as `say` does it.
     """
     numbers = [right] if isinstance(right, int) else list(right)
     for number in numbers:
         checks.integer("right", number, low=1, high=9, try_="1")
     if not isinstance(because, str) or not because.strip():
         raise ValueError(f"because={because!r} is not allowed: say in a sentence what was measured.")
+    for name, value in glued.items():
+        _glue(name, value)
     return Answer(tuple(numbers), because.strip())
 
 
