@@ -112,7 +112,7 @@ def _glue(name: str, value) -> None:
     from IPython.core.formatters import format_display_data
     from IPython.display import display
 
-    data, metadata = format_display_data(value)
+    data, metadata = format_display_data(value.item() if hasattr(value, "item") else value)  # a page can round a float
     prefix = "application/papermill.record/"
     metadata["scrapbook"] = {"name": name, "mime_prefix": prefix}
     display({prefix + k: v for k, v in data.items()}, raw=True, metadata=metadata)

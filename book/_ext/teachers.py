@@ -48,6 +48,10 @@ def plan(notebook) -> dict:
 
 
 class TeachersPlan(Evidence):
+    def inline(self, text: str) -> nodes.inline:
+        """Text of a chapter, with its links to other chapters as seen from this page."""
+        return super().inline(re.sub(r"\]\((\d\d_\w+\.ipynb)", r"](../chapters/\1", str(text)))
+
     def run(self) -> list[nodes.Node]:
         out = []
         for name, notebook in self.notebooks().items():
