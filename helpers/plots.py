@@ -235,5 +235,7 @@ def _themed(svg: str, alt: str) -> str:
     )
     svg = head + svg[svg.index(">") + 1 :]
     svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than any screen
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    # in the course of a line a tenth of a point is finer than any screen
+    svg = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), svg)
     return svg.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")

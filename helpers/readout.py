@@ -13,8 +13,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-SHOWN = 40  # rows of the table on the page; the file has them all
-KEPT = 1000  # rows of the file
+SHOWN = 24  # rows of the table on the page; the file has them all
+KEPT = 400  # rows of the file
 
 
 def numbers(figures: Iterable[Figure]) -> pd.DataFrame:

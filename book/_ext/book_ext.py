@@ -55,6 +55,14 @@ def trim_scripts(app, pagename, templatename, context, doctree) -> None:
     context["script_files"] = kept
 
 
+def trim_styles(app, pagename, templatename, context, doctree) -> None:
+    """Leave the styles of cards and grids to the pages that have some."""
+    if "sd-" not in context.get("body", ""):
+        for kind in ("css_files", "script_files"):
+            files = context.get(kind, [])
+            context[kind] = [f for f in files if not re.search(r"sphinx-design|design-tabs", str(getattr(f, "filename", f)))]
+
+
 def describe(app, pagename, templatename, context, doctree) -> None:
     """Give each page a description: its own (`description` in the page's front matter) or its first paragraph."""
     meta = context.get("meta") or {}
@@ -120,6 +128,7 @@ def setup(app) -> dict:
     app.connect("config-inited", use_keyed_cache)
     app.add_post_transform(DeadWidgets)
     app.connect("html-page-context", trim_scripts, priority=900)
+    app.connect("html-page-context", trim_styles, priority=900)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", add_predictions)
     app.connect("html-page-context", share_scripts)
