@@ -60,7 +60,8 @@ def trim_styles(app, pagename, templatename, context, doctree) -> None:
     if "sd-" not in context.get("body", ""):
         for kind in ("css_files", "script_files"):
             files = context.get(kind, [])
-            context[kind] = [f for f in files if not re.search(r"sphinx-design|design-tabs", str(getattr(f, "filename", f)))]
+            named = ((file, str(getattr(file, "filename", file))) for file in files)
+            context[kind] = [file for file, name in named if not re.search(r"sphinx-design|design-tabs", name)]
 
 
 def describe(app, pagename, templatename, context, doctree) -> None:
