@@ -176,8 +176,9 @@ async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
     """Run the chapters, as many at once as there are cores; return the failures."""
     together = min(cores, len(waiting))
     environment = {**os.environ, "TRICKS_SCALE": scale(), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    if together > 1:  # the chapters share the cores: threads of their own would only get in each other's way
-        environment.update(OMP_NUM_THREADS="1", TRICKS_JOBS="1")
+    # One thread each: these networks are too small for more, and on a busy machine two threads that wait for each other
+    # take many times as long as one.
+    environment.update(OMP_NUM_THREADS="1", TRICKS_JOBS="1")
     gate, failures = asyncio.Semaphore(together), []
     about = {"scale": scale(), "device": device(), "cores": cores, "together": together, "versions": versions()}
 
