@@ -145,7 +145,8 @@ def whole(node: nodes.math_block) -> str:
 def block(self, node: nodes.math_block) -> None:
     text, _ = render(self, node, whole(node), True)
     self.body.append(self.starttag(node, "div", CLASS="math"))
-    self.body.append(f'<div class="tt-formula">{text}</div>')
+    # a long formula scrolls on a small screen, so it must be within reach of the keyboard
+    self.body.append(f'<div class="tt-formula" tabindex="0" role="group" aria-label="formula">{text}</div>')
     if node["number"]:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
         self.add_permalink_ref(node, "Link to this equation")
