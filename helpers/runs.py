@@ -22,7 +22,8 @@ from helpers import checks
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
-    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "engine",
+    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "stacks",
+    "engine",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 import helpers as h
-from helpers import engine, training
+from helpers import stacks, training
 from helpers.labs import overfitting as lab
 
 
@@ -60,7 +60,7 @@ def test_follow_equals_the_loop_without_augmentation(small):
 
 
 def test_follow_goes_over_the_bounds_of_a_stack(small):
-    n = engine.STACK + 2
+    n = stacks.STACK + 2
     models, table = lab.follow([TINY.but(seed=s, epochs=1) for s in range(n)], small)
     assert len(models) == n and table["run"].tolist() == list(range(n)) == table["seed"].tolist()
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from helpers import checks, engine, losses, models, optim, owndata, training
+from helpers import checks, losses, models, optim, owndata, stacks, training
 from helpers.claims import Evidence, above, below, exact, shows
 from helpers.recipe import Recipe
 
@@ -238,8 +238,8 @@ def train_one_sided(recipe: Recipe, data, c: float, *, seeds: int, two_sided: bo
     Rows seed, epoch, val_accuracy, train_loss. `two_sided` clips at both ends, as Recipe's clip_value does.
     """
     recipes, data = [recipe.but(seed=s) for s in range(seeds)], training.prepared(recipe, data)
-    stack = engine.Stack([training.fresh_model(r, data) for r in recipes])
-    optimizer, loss = engine.StackedOptimizer(stack, recipes), vmap(losses.make(recipe))
+    stack = stacks.Stack([training.fresh_model(r, data) for r in recipes])
+    optimizer, loss = stacks.StackedOptimizer(stack, recipes), vmap(losses.make(recipe))
     clip, rows = clip_by_value if two_sided else clip_one_sided, []
 
     def each(logits, y):
@@ -335,7 +335,7 @@ def freezing(
     rows, start = [], "random" if source is None else "pretrained"
     if source is not None:
         taught_by = [recipe.but(epochs=source_epochs, n_train=None, seed=s) for s in range(seeds)]
-        stack = engine.train_stack(taught_by, source)[0]
+        stack = stacks.train_stack(taught_by, source)[0]
     for seed in range(seeds):
         r = recipe.but(seed=seed)
         taught = None if source is None else stack.unstack(seed)

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import blocks, checks, engine, losses, models, probe, training
+from helpers import blocks, checks, engine, losses, models, probe, stacks, training
 from helpers.claims import Evidence, above, below, exact
 from helpers.compare import TUNING_SEED
 from helpers.recipe import Recipe
@@ -152,7 +152,7 @@ def folded(model: nn.Module) -> nn.Module:
 def again(model: nn.Module, x: Tensor) -> nn.Module:
     """Estimate the stored statistics again, in place, from one pass over all of `x` (Wu & Johnson 2021).
 
-    `model` is a network or an `engine.Stack`, whose members all read the same x.
+    `model` is a network or an `stacks.Stack`, whose members all read the same x.
     """
     skeleton = getattr(model, "skeleton", model)
     norms = [m for m in skeleton.modules() if isinstance(m, BN)]
@@ -210,8 +210,8 @@ def train_from(start: Sequence[nn.Module], recipes: Sequence[Recipe], data) -> I
     each model in the last epoch), before training too.
     """
     first, data = recipes[0], training.prepared(recipes[0], data)
-    stack = engine.Stack(start)
-    optimizer, each = engine.StackedOptimizer(stack, recipes), vmap(losses.make(first))
+    stack = stacks.Stack(start)
+    optimizer, each = stacks.StackedOptimizer(stack, recipes), vmap(losses.make(first))
     per_epoch = training.steps_per_epoch(first, data.n_train)
 
     def batches():
@@ -249,8 +249,8 @@ def sweep(base: Recipe, data, *, factors: Sequence[float], rates, seeds: int, tu
     seeds = [*range(seeds), *range(TUNING_SEED, TUNING_SEED + tuning)]
     for norm in ("none", "batch"):
         cells = [(r, f) for f in factors for r in base.but(norm=norm).vary(lr=list(rates), seed=seeds)]
-        for k in range(0, len(cells), engine.STACK):
-            chunk = cells[k : k + engine.STACK]
+        for k in range(0, len(cells), stacks.STACK):
+            chunk = cells[k : k + stacks.STACK]
             start = [scaled(training.fresh_model(r, data), f) for r, f in chunk]
             *_, (_, stack, loss) = train_from(start, [r for r, _ in chunk], data)
             table = {"train_loss": loss, "val_accuracy": accuracy(stack, data.x_val, data.y_val)}

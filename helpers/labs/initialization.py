@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import claims, engine, init, losses, models, optim, probe, training
+from helpers import claims, init, losses, models, optim, probe, stacks, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.recipe import Recipe
@@ -192,14 +192,14 @@ def members(recipe: Recipe, data, seeds: int) -> list[nn.Module]:
 
 def train_from(
     start: Sequence[nn.Module], recipe: Recipe, data, *, epochs: int, first_epoch: int = 0, orders=None
-) -> Iterator[tuple[int, engine.Stack]]:
+) -> Iterator[tuple[int, stacks.Stack]]:
     """Train models from the weights that they have, all at once; yields (epochs so far, stack), before training too.
 
     The same loop as everywhere, `training.fit`, with a constant rate. Model i sees the data in the order of the seed
     `orders[i]`, by default i. `first_epoch` continues an earlier order.
     """
     data = training.prepared(recipe, data)
-    stack, orders = engine.Stack(start), range(len(start)) if orders is None else orders
+    stack, orders = stacks.Stack(start), range(len(start)) if orders is None else orders
     optimizer = optim.make(recipe.optimizer, stack.parameters(), recipe)
     each = vmap(losses.loss(recipe.loss))
     per_epoch = training.steps_per_epoch(recipe, data.n_train)
@@ -216,7 +216,7 @@ def train_from(
 
 
 @torch.no_grad()
-def accuracies(stack: engine.Stack, data) -> list[float]:
+def accuracies(stack: stacks.Stack, data) -> list[float]:
     """Validation accuracy of every model of the stack, fractions."""
     stack.eval()
     return (stack(data.x_val).argmax(-1) == data.y_val).float().mean(-1).tolist()
@@ -305,7 +305,7 @@ def largest_difference(a: Sequence[nn.Module], b: Sequence[nn.Module]) -> float:
 
 def shuffled_units(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """The same function with other parameters: the first hidden layer's units in another order (a copy)."""
-    twin = engine.Stack([model]).unstack(0)
+    twin = stacks.Stack([model]).unstack(0)
     first, second = models.weight_layers(twin)[:2]
     order = torch.randperm(len(first.weight), generator=torch.Generator().manual_seed(seed))
     first.weight.data, first.bias.data = first.weight.data[order], first.bias.data[order]

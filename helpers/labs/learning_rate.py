@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch.func import vmap
 from torch.optim import lr_scheduler
 
-from helpers import checks, engine, losses, optim, owndata, schedules, training
+from helpers import checks, losses, optim, owndata, schedules, stacks, training
 from helpers.claims import above, exact, shows
 from helpers.recipe import Recipe
 
@@ -242,8 +242,8 @@ def matched(recipe: Recipe, data, *, rates: Sequence[float], target: float, seed
     Rows lr, seed, epoch, train_loss, val_accuracy; a run that never gets there has its last epoch.
     """
     recipes, data = recipe.vary(lr=list(rates), seed=list(range(seeds))), training.prepared(recipe, data)
-    stack = engine.Stack([training.fresh_model(r, data) for r in recipes])
-    optimizer, one, found = engine.StackedOptimizer(stack, recipes), vmap(losses.make(recipe)), {}
+    stack = stacks.Stack([training.fresh_model(r, data) for r in recipes])
+    optimizer, one, found = stacks.StackedOptimizer(stack, recipes), vmap(losses.make(recipe)), {}
 
     def loss(logits, y):
         return one(logits, y.expand(logits.shape[:2]))

@@ -22,7 +22,7 @@ from sklearn import datasets
 from sklearn.utils import all_estimators
 from torch import Tensor, nn
 
-from helpers import checks, claims, engine, losses, owndata, training
+from helpers import checks, claims, losses, owndata, stacks, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.data import load
@@ -208,7 +208,7 @@ def hardest_share(recipe: Recipe, data, *, seeds: int, share: float = 0.1) -> pd
     Hard = the lowest probability for the label, under the network trained by this recipe. One value per seed.
     """
     checks.number("share", share, above=0, below=1, try_="0.1")
-    stack, _ = engine.train_stack([recipe.but(seed=s) for s in range(seeds)], data)
+    stack, _ = stacks.train_stack([recipe.but(seed=s) for s in range(seeds)], data)
     data, found = training.prepared(recipe, data), []
     stack.eval()
     with torch.no_grad():
@@ -286,7 +286,7 @@ def calibration(recipes: Sequence[Recipe], data, *, seeds: int) -> tuple[pd.Data
     """
     rows, bins = [], []
     for recipe in recipes:
-        stack, _ = engine.train_stack([recipe.but(seed=s) for s in range(seeds)], data)
+        stack, _ = stacks.train_stack([recipe.but(seed=s) for s in range(seeds)], data)
         stack.eval()
         with torch.no_grad():
             logits = stack(data.x_val)
@@ -382,7 +382,7 @@ def contrastive(e: Tensor, y: Tensor, margin: float = 1.0) -> Tensor:
 
 
 def encode(data, loss: str, *, seeds: int, dim: int = 16, epochs: int = 20, lr: float = 0.003, known=range(5)):
-    """Train encoders (64 hidden units, `dim` outputs) on the images of the known classes alone: one `engine.Stack`.
+    """Train encoders (64 hidden units, `dim` outputs) on the images of the known classes alone: one `stacks.Stack`.
 
     loss: "triplet", "contrastive", "cross-entropy" (a linear layer on top, dropped afterwards) or "none" (untrained).
     Returns f(x (n, ...)) -> embeddings (seeds, n, dim).

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import engine, losses, optim, owndata, plots, splits, training
+from helpers import engine, losses, optim, owndata, plots, splits, stacks, training
 from helpers.claims import above, below, exact, share, shows
 from helpers.compare import Interval
 from helpers.optim import UPDATES
@@ -341,11 +341,11 @@ def loss_rises(recipe: Recipe, data, *, batch_sizes, rates, seeds: int, steps: i
     rows = []
     for size in batch_sizes:
         recipes = recipe.vary(batch_size=size, lr=list(rates), seed=range(seeds))
-        stack = engine.Stack([training.fresh_model(r, data) for r in recipes])
+        stack = stacks.Stack([training.fresh_model(r, data) for r in recipes])
         each = torch.vmap(losses.cross_entropy)
         order = [_first_batches(r, data, steps) for r in recipes]
         batches = ((data.x_train[i], data.y_train[i]) for i in torch.stack(order, 1))
-        stepper, trace = engine.StackedOptimizer(stack, recipes), []
+        stepper, trace = stacks.StackedOptimizer(stack, recipes), []
 
         def loss(logits, y, each=each):
             return each(logits, y.expand(logits.shape[:2]))
@@ -432,7 +432,7 @@ def disagreement(recipe: Recipe, data, seeds: int) -> pd.DataFrame:
     Rows: pair, train_loss (the larger of the two, on the whole training set), differ = share of validation rows on
     which their answers differ.
     """
-    stack, _ = engine.train_stack([recipe.but(seed=s) for s in range(2 * seeds)], data)
+    stack, _ = stacks.train_stack([recipe.but(seed=s) for s in range(2 * seeds)], data)
     stack.eval()
     with torch.no_grad():
         answers = stack(data.x_val).argmax(-1)

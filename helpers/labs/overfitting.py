@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import augment, checks, claims, engine, losses, splits, training
+from helpers import augment, checks, claims, losses, splits, stacks, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.recipe import STACKED_TOGETHER, Recipe
@@ -95,8 +95,8 @@ def follow(recipes: Sequence[Recipe], data, *, chains=None, test: str = "", ever
     data = training.prepared(first, data)
     judged = data.open_test(test) if test else None
     members, rows = [], []
-    for a in range(0, len(recipes), engine.STACK):
-        part = slice(a, a + engine.STACK)
+    for a in range(0, len(recipes), stacks.STACK):
+        part = slice(a, a + stacks.STACK)
         stack, seen = _follow_stack(recipes[part], chains[part], data, judged, every)
         members += [stack.unstack(i).eval() for i in range(stack.n)]
         rows += [{**row, "run": row["run"] + a} for row in seen]
@@ -105,8 +105,8 @@ def follow(recipes: Sequence[Recipe], data, *, chains=None, test: str = "", ever
 
 def _follow_stack(recipes, chains, data, judged, every):
     first = recipes[0]
-    stack = engine.Stack([training.fresh_model(r, data) for r in recipes])
-    optimizer, each = engine.StackedOptimizer(stack, recipes), vmap(losses.make(first))
+    stack = stacks.Stack([training.fresh_model(r, data) for r in recipes])
+    optimizer, each = stacks.StackedOptimizer(stack, recipes), vmap(losses.make(first))
     per_epoch = training.steps_per_epoch(first, data.n_train)
     alike = [list(g) for _, g in itertools.groupby(range(len(recipes)), key=chains.__getitem__)]
     rows, right = [], []

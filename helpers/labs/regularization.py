@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import checks, engine, losses, models, optim, training
+from helpers import checks, engine, losses, models, optim, stacks, training
 from helpers.claims import Ledger, above, below, exact
 from helpers.recipe import Recipe
 from helpers.runs import Runs
@@ -233,7 +233,7 @@ def trained(recipes: Iterable[Recipe], data, *, seeds: int, test: str = "") -> t
     recipes = [r.but(seed=s) for r in recipes for s in range(checks.integer("seeds", seeds, low=1, try_="8"))]
     runs, networks = Runs.empty(), {}
     for chunk in engine.plan(dict.fromkeys(recipes)):
-        stack, curves = engine.train_stack(chunk, data, test=test)
+        stack, curves = stacks.train_stack(chunk, data, test=test)
         runs = runs + Runs.from_curves(chunk, curves, data, "cpu")
         networks |= {r: stack.unstack(i).eval() for i, r in enumerate(chunk)}
     return runs, {r: networks[r] for r in recipes}
@@ -425,8 +425,8 @@ def train_masked(ways: dict[str, Masks], recipe: Recipe, data, *, seeds: int) ->
     per_epoch, done = training.steps_per_epoch(recipe, data.n_train), {}
     steps = recipe.epochs * per_epoch
     widths = [data.n_features, *[recipe.width] * recipe.depth]
-    for part in (keys[i : i + engine.STACK] for i in range(0, len(keys), engine.STACK)):
-        stack = engine.Stack([with_masks(recipe.but(seed=seed), data) for _, seed in part])
+    for part in (keys[i : i + stacks.STACK] for i in range(0, len(keys), stacks.STACK)):
+        stack = stacks.Stack([with_masks(recipe.but(seed=seed), data) for _, seed in part])
         slots = [getattr(stack, name.replace(".", "/")) for name in stack.names["buffers"]]
         optimizer = optim.make(recipe.optimizer, stack.parameters(), recipe)
 

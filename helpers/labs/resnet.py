@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from helpers import blocks, checks, claims, engine, losses, optim, probe, training
+from helpers import blocks, checks, claims, engine, losses, optim, probe, stacks, training
 from helpers.claims import Evidence
 from helpers.compare import TUNING_SEED, Comparison
 from helpers.recipe import Recipe
@@ -122,7 +122,7 @@ def _trained(runs: Sequence[tuple], data) -> tuple[pd.DataFrame, list[nn.Module]
     for cell, recipe in runs:
         cells.setdefault(recipe, []).append(cell)
     for chunk in engine.plan(cells):
-        stack, curves = engine.train_stack(chunk, data)
+        stack, curves = stacks.train_stack(chunk, data)
         for i, (recipe, curve) in enumerate(zip(chunk, curves, strict=True)):
             for cell in cells[recipe]:
                 trained[at[cell, recipe]] = stack.unstack(i)
