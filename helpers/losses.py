@@ -1,4 +1,7 @@
-"""Losses: `f(logits (n, classes), labels (n,), smoothing) -> scalar`, the mean over the batch."""
+"""Losses: `f(logits (n, classes), labels (n,), smoothing) -> scalar`, the mean over the batch.
+
+With a leading axis N on both (a stack of N models) they give N means.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,25 @@ def target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$-\sum_k q_k \log p_k$ with $p$ = softmax(logits) and $q$ the one-hot label, smoothed (Szegedy et al. 2016)."""
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=smoothing, reduction="none")
+    return each.view(labels.shape).mean(-1)
 
 
 def squared_error(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$\sum_k (z_k - q_k)^2$ on the raw outputs $z$ against the (smoothed) one-hot label $q$ (Hui & Belkin 2021)."""
-    return (logits - target(logits, labels, smoothing)).square().sum(-1).mean()
+    return (logits - target(logits, labels, smoothing)).square().sum(-1).mean(-1)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$-\sum_k q_k \log s_k + (1 - q_k) \log(1 - s_k)$ with $s$ = sigmoid(logits): one yes-or-no question a class."""
     every = F.binary_cross_entropy_with_logits(logits, target(logits, labels, smoothing), reduction="none")
-    return every.sum(-1).mean()
+    return every.sum(-1).mean(-1)
 
 
 def focal(logits: Tensor, labels: Tensor, smoothing: float = 0.0, gamma: float = 2.0) -> Tensor:
     r"""$-\sum_k q_k (1 - p_k)^\gamma \log p_k$: cross-entropy with easy examples turned down (Lin et al. 2017)."""
     log_p = F.log_softmax(logits, -1)
-    return -(target(logits, labels, smoothing) * (1 - log_p.exp()) ** gamma * log_p).sum(-1).mean()
+    return -(target(logits, labels, smoothing) * (1 - log_p.exp()) ** gamma * log_p).sum(-1).mean(-1)
 
 
 def map_criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0, j: float = 0.1) -> Tensor:
@@ -46,7 +50,7 @@ def map_criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0, j: flo
     """
     floor = torch.full_like(logits[..., :1], -j)
     every = -(target(logits, labels, smoothing) * logits).sum(-1) + torch.logsumexp(torch.cat([floor, logits], -1), -1)
-    return every.mean()
+    return every.mean(-1)
 
 
 LOSSES = {f.__name__: f for f in (cross_entropy, squared_error, binary_cross_entropy, focal, map_criterion)}

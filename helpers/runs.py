@@ -22,7 +22,8 @@ from helpers import checks
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
-    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "stacks",
+    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "dense",
+    "stacks",
     "engine",
 )  # fmt: skip
 

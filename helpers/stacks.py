@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import losses, optim, training
+from helpers import dense, losses, optim, training
 from helpers.recipe import Recipe
 
 SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -27,29 +27,51 @@ STACK = 32  # models in one stack: about as many as stay in a CPU's cache
 
 
 class Stack(nn.Module):
-    """N models of one architecture as one module: every parameter and buffer gains a leading axis of length N."""
+    """N models of one architecture as one module: every parameter and buffer gains a leading axis of length N.
+
+    All parameters lie in one tensor, `flat`, so that one call of an optimizer moves every weight of every model.
+    """
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         params, buffers = stack_module_state(list(members))
-        self.n, self.names = len(members), {"params": list(params), "buffers": list(buffers)}
-        for name, value in params.items():
-            self.register_parameter(name.replace(".", "/"), nn.Parameter(value.detach()))
+        self.n, self.shapes, self.buffer_names = len(members), {k: v.shape for k, v in params.items()}, list(buffers)
+        self.flat = nn.Parameter(torch.cat([v.detach().flatten() for v in params.values()]))
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "/"), value.detach().clone())
         self.__dict__["skeleton"] = copy.deepcopy(members[0])  # lends its code; not a child
+        self.chain = dense.activations(members[0])
+        self.sizes, self._views = [shape.numel() for shape in self.shapes.values()], None
 
-    def _state(self) -> list[dict]:
-        return [{k: getattr(self, k.replace(".", "/")) for k in self.names[part]} for part in ("params", "buffers")]
+    def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Views of a tensor laid out like `flat`: one for each parameter, of shape (N, ...)."""
+        return [part.view(s) for part, s in zip(flat.split(self.sizes), self.shapes.values(), strict=True)]
+
+    def views(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The parameters one by one, without their gradients, and as much room for gradients laid out like them."""
+        if self._views is None:
+            self._views = self.split(self.flat.detach()), self.split(torch.empty_like(self.flat))
+        return self._views
+
+    def _apply(self, *args, **kwargs):  # `to` moves the memory that the views look at
+        self._views = None
+        return super()._apply(*args, **kwargs)
+
+    def buffers_by_name(self) -> dict[str, torch.Tensor]:
+        return {k: getattr(self, k.replace(".", "/")) for k in self.buffer_names}
 
     def forward(self, x):
         """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
+        if self.chain:
+            x = x.flatten(2) if self.training else x.flatten(1).expand(self.n, -1, -1)
+            return dense.Chain.apply(x, self.flat, *self.views(), self.chain)
         self.skeleton.train(self.training)
 
         def one(params, buffers, x):
             return functional_call(self.skeleton, (params, buffers), (x,))
 
-        return vmap(one, in_dims=(0, 0, 0 if self.training else None))(*self._state(), x)
+        params = dict(zip(self.shapes, self.split(self.flat), strict=True))
+        return vmap(one, in_dims=(0, 0, 0 if self.training else None))(params, self.buffers_by_name(), x)
 
     def unstack(self, i: int) -> nn.Module:
         """Model i by itself, as an ordinary module with copies of its weights."""
@@ -59,41 +81,44 @@ class Stack(nn.Module):
 
     def slice_of(self, i: int) -> dict:
         """A copy of the weights and buffers of model i, named as in an ordinary module."""
-        return {k: v[i].detach().clone() for part in self._state() for k, v in part.items()}
+        return {k: v[i].detach().clone() for k, v in self._all().items()}
 
     @torch.no_grad()
     def set_slice(self, i: int, state: dict) -> None:
         """Give model i these weights and buffers."""
-        for part in self._state():
-            for k, v in part.items():
-                v[i].copy_(state[k])
+        for k, v in self._all().items():
+            v[i].copy_(state[k])
+
+    def _all(self) -> dict[str, torch.Tensor]:
+        return dict(zip(self.shapes, self.views()[0], strict=True)) | self.buffers_by_name()
 
 
 class StackedOptimizer:
     """One torch.optim object for each row of neighbours with equal settings, on their slices of the stack."""
 
     def __init__(self, stack: Stack, recipes: Sequence[Recipe]):
-        self.params, self.parts = list(stack.parameters()), []
+        self.stack, self.parts = stack, []
         kinds = [settings(r) for r in recipes]
         cuts = [i for i in range(len(recipes)) if i == 0 or kinds[i] != kinds[i - 1]] + [len(recipes)]
         for a, b in zip(cuts, cuts[1:], strict=False):
-            views = [nn.Parameter(p.detach()[a:b]) for p in self.params]  # the same memory as the stack
-            self.parts.append((a, b, views, optim.make(recipes[a].optimizer, views, recipes[a]), recipes[a]))
+            memory = [nn.Parameter(part) for part in self._slices(stack.flat.detach(), a, b)]
+            self.parts.append((a, b, memory, optim.make(recipes[a].optimizer, memory, recipes[a]), recipes[a]))
+
+    def _slices(self, flat: torch.Tensor, a: int, b: int) -> list[torch.Tensor]:
+        """What belongs to the models [a:b]: one tensor where that is all of them, else a view for each parameter."""
+        return [flat] if b - a == self.stack.n else [part[a:b] for part in self.stack.split(flat)]
 
     def set_lr(self, step: int, per_epoch: int) -> None:
         for *_, optimizer, recipe in self.parts:
             optimizer.param_groups[0]["lr"] = recipe.lr * training.lr_factor_at(recipe, step, per_epoch)
 
     def zero_grad(self) -> None:
-        for p in self.params:
-            p.grad = None
+        self.stack.flat.grad = None
 
     def step(self) -> None:
-        # the fused kernels walk memory and do not check that gradient and parameter are laid out alike
-        grads = [p.grad if p.grad.stride() == p.stride() else torch.empty_like(p).copy_(p.grad) for p in self.params]
-        for a, b, views, optimizer, _ in self.parts:
-            for view, grad in zip(views, grads, strict=True):
-                view.grad = grad[a:b]
+        for a, b, memory, optimizer, _ in self.parts:
+            for p, grad in zip(memory, self._slices(self.stack.flat.grad, a, b), strict=True):
+                p.grad = grad
             optimizer.step()
 
 
@@ -102,16 +127,23 @@ def settings(recipe: Recipe) -> tuple:
     return tuple(getattr(recipe, k) for k in OPTIMIZER_FIELDS)
 
 
+def stacked_loss(recipe: Recipe):
+    """`losses.make(recipe)`, with the gradient of the cross-entropy written out."""
+    if recipe.loss != "cross_entropy":
+        return losses.make(recipe)
+    return lambda logits, labels: dense.CrossEntropy.apply(logits, labels, recipe.label_smoothing)
+
+
 def clip_entries(stack: Stack, bounds: torch.Tensor) -> None:
     """Limit each entry of each model's gradient to plus or minus its bound (N,)."""
-    for p in stack.parameters():
-        limit = bounds.to(p.grad).view(-1, *[1] * (p.dim() - 1))
-        p.grad.copy_(p.grad.clamp(-limit, limit))
+    for grad in stack.split(stack.flat.grad):
+        limit = bounds.to(grad).view(-1, *[1] * (grad.dim() - 1))
+        grad.copy_(grad.clamp(-limit, limit))
 
 
 def clip_each(stack: Stack, bounds: torch.Tensor) -> None:
     """Scale each model's whole gradient to a norm of at most its bound (N,); a NaN stays with its own model."""
-    grads = [p.grad for p in stack.parameters()]
+    grads = stack.split(stack.flat.grad)
     norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
     factors = (bounds.to(norms) / (norms + 1e-6)).clamp(max=1.0)
     for g in grads:
@@ -130,12 +162,13 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
     stack = Stack([training.fresh_model(r, data, dtype) for r in recipes]).to(device)
     optimizer = StackedOptimizer(stack, recipes)
     per_epoch = training.steps_per_epoch(first, data.n_train)
-    each_loss = vmap(losses.make(first))
+    each_loss = stacked_loss(first) if stack.chain else losses.make(first)
     norms, values = (
         torch.tensor([getattr(r, name) or torch.inf for r in recipes], dtype=dtype, device=device)
         for name in ("clip_norm", "clip_value")
     )
     early = [training.EarlyStop(r.patience) if r.patience else None for r in recipes]
+    by_value, by_norm = bool(values.isfinite().any()), bool(norms.isfinite().any())
     changing, running = any(r.augment != "none" for r in recipes), [True] * len(recipes)
 
     def loss(logits, y):
@@ -145,15 +178,15 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
         for epoch in range(first.epochs):
             order = [training.batch_order(r.seed, data.n_train, first.batch_size, epoch) for r in recipes]
             for step, i in enumerate(torch.stack(order, 1).to(device), epoch * per_epoch):
-                x = data.x_train[i]
+                x = data.x_train.index_select(0, i.flatten()).view(*i.shape, *data.x_train.shape[1:])
                 if changing:
                     x = torch.stack([training.augmented(r, part, step) for r, part in zip(recipes, x, strict=True)])
                 yield x, data.y_train[i]
 
     def clip():
-        if values.isfinite().any():
+        if by_value:
             clip_entries(stack, values)
-        if norms.isfinite().any():
+        if by_norm:
             clip_each(stack, norms)
 
     curves, seen, started = [[] for _ in recipes], [], time.perf_counter()
