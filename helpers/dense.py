@@ -36,57 +36,56 @@ def activations(model: nn.Module) -> list[type]:
     return found if found and found[-1] is nn.Identity else []
 
 
-class Chain(torch.autograd.Function):
-    """Logits (N, batch, classes) from x (N, batch, features) and a stack of N perceptrons.
+def forward(x: Tensor, values: list[Tensor], acts: list[type]) -> list[Tensor]:
+    """The outputs (N, batch, units) of all layers for x (N, batch, features): x itself first, the logits last.
 
-    `flat` is the leaf that holds all parameters in one tensor. `values` and `grads` are views, of its values and of a
-    tensor of the same layout: weight (N, out, in) and bias (N, out) of the first layer, of the second, ... The
-    gradient is written straight into `grads`, which becomes `flat.grad`: a copy would cost more than the arithmetic.
+    `values` are the parameters of N perceptrons: weight (N, out, in) and bias (N, out) of the first layer, ...
+    """
+    hidden = [x]
+    for weight, bias, act in zip(values[::2], values[1::2], acts, strict=True):
+        hidden.append(ACTIVATIONS[act][0](torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)))
+    return hidden
+
+
+def backward(d: Tensor, hidden: list[Tensor], values: list[Tensor], grads: list[Tensor], acts: list[type]) -> None:
+    """Write the gradients into `grads` (laid out as `values`), from that of the logits, d (N, batch, classes)."""
+    for k in reversed(range(len(acts))):
+        torch.bmm(d.mT, hidden[k], out=grads[2 * k])
+        torch.sum(d, 1, out=grads[2 * k + 1])
+        if k:
+            d = ACTIVATIONS[acts[k - 1]][1](torch.bmm(d, values[2 * k]), hidden[k])
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The mean cross-entropy (N,) as `losses` has it, and its gradient (N, batch, classes): softmax minus label."""
+    where, top = labels.unsqueeze(-1), logits.amax(-1, keepdim=True)
+    d = (logits - top).exp_()
+    total = d.sum(-1, keepdim=True)
+    right = logits.gather(-1, where)
+    if smoothing:
+        right = (1 - smoothing) * right + smoothing * logits.mean(-1, keepdim=True)
+    d /= total
+    if smoothing:
+        d -= smoothing / logits.shape[-1]
+    d.scatter_add_(-1, where, logits.new_full((), smoothing - 1).expand(where.shape))
+    d /= labels.shape[-1]
+    return total.log_().add_(top).sub_(right).mean((-2, -1)), d
+
+
+class Chain(torch.autograd.Function):
+    """The same for autograd: logits from x and `flat`, the one tensor that holds all parameters.
+
+    `values` are views of it, and `split` gives such views of its gradient.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, flat: Tensor, values: list[Tensor], grads: list[Tensor], acts: list[type]) -> Tensor:
-        hidden = [x]
-        for weight, bias, act in zip(values[::2], values[1::2], acts, strict=True):
-            hidden.append(ACTIVATIONS[act][0](torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)))
-        ctx.hidden, ctx.flat, ctx.values, ctx.grads, ctx.acts = hidden[:-1], flat, values, grads, acts
-        return hidden[-1]
+    def forward(ctx, x: Tensor, flat: Tensor, values: list[Tensor], split, acts: list[type]) -> Tensor:
+        *ctx.hidden, logits = forward(x, values, acts)
+        ctx.values, ctx.split, ctx.acts, ctx.shape = values, split, acts, flat.shape
+        return logits
 
     @staticmethod
     def backward(ctx, d: Tensor):
-        old = None if ctx.flat.grad is None else ctx.flat.grad.clone()
-        for k in reversed(range(len(ctx.acts))):
-            torch.bmm(d.mT, ctx.hidden[k], out=ctx.grads[2 * k])
-            torch.sum(d, 1, out=ctx.grads[2 * k + 1])
-            if k:
-                d = ACTIVATIONS[ctx.acts[k - 1]][1](torch.bmm(d, ctx.values[2 * k]), ctx.hidden[k])
-        ctx.flat.grad = ctx.grads[0]._base
-        if old is not None:
-            ctx.flat.grad += old
-        return None, None, None, None, None
-
-
-class CrossEntropy(torch.autograd.Function):
-    """The mean cross-entropy (N,) of logits (N, batch, classes) with smoothed labels (N, batch), as `losses` has it.
-
-    Its gradient is softmax minus label, so it is there as soon as the loss is.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        where, top = labels.unsqueeze(-1), logits.amax(-1, keepdim=True)
-        p = (logits - top).exp_()
-        total = p.sum(-1, keepdim=True)
-        right = logits.gather(-1, where)
-        if smoothing:
-            right = (1 - smoothing) * right + smoothing * logits.mean(-1, keepdim=True)
-        if ctx.needs_input_grad[0]:
-            ctx.d = p.div_(total)
-            if smoothing:
-                ctx.d -= smoothing / logits.shape[-1]
-            ctx.d.scatter_add_(-1, where, logits.new_full((), smoothing - 1).expand(where.shape))
-        return (total.log_().add_(top).sub_(right)).mean((-2, -1))
-
-    @staticmethod
-    def backward(ctx, scale: Tensor):
-        return ctx.d.mul_((scale / ctx.d.shape[1])[:, None, None]), None, None
+        flat = d.new_empty(ctx.shape)
+        backward(d, ctx.hidden, ctx.values, ctx.split(flat), ctx.acts)
+        return None, flat, None, None, None

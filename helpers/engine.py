@@ -18,7 +18,7 @@ from helpers.runs import Runs, run_id
 def _train_chunk(recipes, data, device, test, watch=None, threads=None):
     if threads:
         torch.set_num_threads(threads)
-    if len(recipes) == 1 and watch is None:
+    if len(recipes) == 1 and watch is None and recipes[0].model != "mlp":
         return [training.train_one(recipes[0], data, device=device, test=test)[1]]
     result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch)
     return None if result is None else result[1]

@@ -22,6 +22,8 @@ def target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$-\sum_k q_k \log p_k$ with $p$ = softmax(logits) and $q$ the one-hot label, smoothed (Szegedy et al. 2016)."""
+    if labels.dim() == 1:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     each = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=smoothing, reduction="none")
     return each.view(labels.shape).mean(-1)
 

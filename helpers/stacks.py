@@ -64,7 +64,7 @@ class Stack(nn.Module):
         """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
         if self.chain:
             x = x.flatten(2) if self.training else x.flatten(1).expand(self.n, -1, -1)
-            return dense.Chain.apply(x, self.flat, *self.views(), self.chain)
+            return dense.Chain.apply(x, self.flat, self.views()[0], self.split, self.chain)
         self.skeleton.train(self.training)
 
         def one(params, buffers, x):
@@ -127,11 +127,48 @@ def settings(recipe: Recipe) -> tuple:
     return tuple(getattr(recipe, k) for k in OPTIMIZER_FIELDS)
 
 
-def stacked_loss(recipe: Recipe):
-    """`losses.make(recipe)`, with the gradient of the cross-entropy written out."""
-    if recipe.loss != "cross_entropy":
-        return losses.make(recipe)
-    return lambda logits, labels: dense.CrossEntropy.apply(logits, labels, recipe.label_smoothing)
+class Direct:
+    """A stack of perceptrons and its cross-entropy, as `training.fit` wants them, without the detour by autograd.
+
+    The gradient is written straight to where the optimizer reads it. In small networks autograd is half of a step.
+    """
+
+    def __init__(self, stack: Stack, smoothing: float):
+        self.stack, self.smoothing = stack, smoothing
+        self.values, self.grads = stack.views()
+
+    def train(self):
+        self.stack.train()
+
+    def eval(self):
+        self.stack.eval()
+
+    def __call__(self, x):
+        if not self.stack.training:
+            return self.stack(x)
+        self.hidden = dense.forward(x.flatten(2), self.values, self.stack.chain)
+        return self.hidden[-1]
+
+    def loss(self, logits, labels):
+        values, self.d = dense.cross_entropy(logits, labels, self.smoothing)
+        return DirectLoss(values, self.backward) if self.stack.training else values
+
+    def backward(self):
+        dense.backward(self.d, self.hidden, self.values, self.grads, self.stack.chain)
+        self.stack.flat.grad = self.grads[0]._base
+
+
+class DirectLoss:
+    """The losses (N,) of a `Direct` step: to `training.fit` a tensor, whose sum goes backward."""
+
+    def __init__(self, values, backward):
+        self.values, self.backward = values, backward
+
+    def sum(self):
+        return self
+
+    def detach(self):
+        return self.values
 
 
 def clip_entries(stack: Stack, bounds: torch.Tensor) -> None:
@@ -150,19 +187,22 @@ def clip_each(stack: Stack, bounds: torch.Tensor) -> None:
         g.mul_(factors.view(-1, *[1] * (g.dim() - 1)))
 
 
-def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.float32, test="", watch=None):
+def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.float32, test="", watch=None, stop=None):
     """The same as `[train_one(r, data) for r in recipes]`, for recipes that agree in the fields STACKED_TOGETHER.
 
     Returns (stack, curves): curves[i] has the rows of run i, as `train_one` gives them; seconds are the share of
-    one run. `watch(curves)` is called after every epoch; when it returns False, training ends there and the result
-    is None.
+    one run. `watch(curves)` is called after every epoch, `stop()` after every step; where `watch` returns False or
+    `stop` True, training ends there and the result is None.
     """
     first = recipes[0]
     data = training.prepared(first, data).to(device, dtype)
     stack = Stack([training.fresh_model(r, data, dtype) for r in recipes]).to(device)
     optimizer = StackedOptimizer(stack, recipes)
     per_epoch = training.steps_per_epoch(first, data.n_train)
-    each_loss = stacked_loss(first) if stack.chain else losses.make(first)
+    model, each_loss = stack, losses.make(first)
+    if stack.chain and first.loss == "cross_entropy":
+        model = Direct(stack, first.label_smoothing)
+        each_loss = model.loss
     norms, values = (
         torch.tensor([getattr(r, name) or torch.inf for r in recipes], dtype=dtype, device=device)
         for name in ("clip_norm", "clip_value")
@@ -190,11 +230,16 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
             clip_each(stack, norms)
 
     curves, seen, started = [[] for _ in recipes], [], time.perf_counter()
-    loop = training.fit(stack, loss, optimizer, batches(), lambda step: optimizer.set_lr(step, per_epoch), clip)
+    loop = training.fit(model, loss, optimizer, batches(), lambda step: optimizer.set_lr(step, per_epoch), clip)
     for step, pair in enumerate(loop, 1):
-        seen.append(torch.stack(pair))
+        if stop is not None and stop():
+            return None
+        seen.append(pair)
         if step % per_epoch == 0:
-            means = [*torch.stack(seen).mean(0), *training.evaluate(stack, loss, data.x_val, data.y_val)]
+            means = [
+                *(torch.stack(part).mean(0) for part in zip(*seen, strict=True)),
+                *training.evaluate(model, loss, data.x_val, data.y_val),
+            ]
             seconds = (time.perf_counter() - started) / len(recipes)
             about = {"epoch": step // per_epoch, "step": step, "seconds": seconds}
             for i, scores in enumerate(torch.stack(means, 1).tolist()):
@@ -210,7 +255,7 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
         if stop:
             stack.set_slice(i, stop.settle(curves[i]))
     if test:
-        scores = torch.stack(training.evaluate(stack, loss, *data.open_test(test)), 1).tolist()
+        scores = torch.stack(training.evaluate(model, loss, *data.open_test(test)), 1).tolist()
         for curve, row in zip(curves, scores, strict=True):
             curve[-1]["test_loss"], curve[-1]["test_accuracy"] = row
     return stack, curves

@@ -139,10 +139,12 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
     early = EarlyStop(recipe.patience) if recipe.patience else None
     curve, seen, started = [], [], time.perf_counter()
     for step, pair in enumerate(fit(model, loss, optimizer, batches(), lr_at, clip), 1):
-        seen.append(torch.stack(pair))
+        seen.append(pair)
         if step % per_epoch == 0:
             row = {"epoch": step // per_epoch, "step": step, "seconds": time.perf_counter() - started}
-            row["train_loss"], row["train_accuracy"] = torch.stack(seen).mean(0).tolist()
+            row["train_loss"], row["train_accuracy"] = (
+                float(torch.stack(part).mean()) for part in zip(*seen, strict=True)
+            )
             row["val_loss"], row["val_accuracy"] = map(float, evaluate(model, loss, data.x_val, data.y_val))
             curve.append(row)
             seen = []

@@ -1,0 +1,98 @@
+"""The passes written out for stacks of perceptrons, against autograd on ordinary modules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import blocks, dense, losses, models, stacks
+
+
+def members(activation="tanh", n=3, depth=2):
+    torch.manual_seed(0)
+    return [models.mlp((5,), 4, depth=depth, width=6, activation=activation).double() for _ in range(n)]
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
+    return x, torch.randint(0, 4, (3, 7), generator=generator)
+
+
+def test_every_activation_of_the_book_has_its_derivative():
+    assert set(dense.ACTIVATIONS) == set(models.ACTIVATIONS.values())
+
+
+def test_which_models_are_plain_chains():
+    assert dense.activations(models.mlp((5,), 4, depth=2, activation="elu")) == [nn.ELU, nn.ELU, nn.Identity]
+    assert dense.activations(models.mlp((1, 8, 8), 10, depth=0)) == [nn.Identity]
+    others = [
+        models.mlp((5,), 4, norm="batch"), models.mlp((5,), 4, dropout=0.1),
+        models.mlp((5,), 4, depth=3, shortcut="identity"),
+        models.lenet5((1, 28, 28), 10), models.rnn((5, 3), 2), nn.Linear(5, 4),
+        nn.Sequential(nn.Linear(5, 4, bias=False)), nn.Sequential(nn.Linear(5, 4), nn.ReLU()),
+        nn.Sequential(nn.ReLU(), nn.Linear(5, 4)), nn.Sequential(nn.Linear(5, 4), blocks.Dropout(0.5), nn.Linear(4, 2)),
+    ]  # fmt: skip
+    assert [dense.activations(m) for m in others] == [[]] * len(others)
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_logits_and_gradients_are_those_of_autograd(activation, batch):
+    x, y = batch
+    models_ = members(activation)
+    stack = stacks.Stack(models_)
+    stack.train()
+    logits = stack(x)
+    losses.cross_entropy(logits, y).sum().backward()
+    for i, model in enumerate(models_):
+        alone = model(x[i])
+        torch.testing.assert_close(logits[i], alone, atol=1e-13, rtol=0)
+        losses.cross_entropy(alone, y[i]).backward()
+        for ours, p in zip(stack.split(stack.flat.grad), model.parameters(), strict=True):
+            torch.testing.assert_close(ours[i], p.grad, atol=1e-13, rtol=0)
+
+
+def test_gradients_of_two_passes_add_up(batch):
+    x, y = batch
+    stack = stacks.Stack(members())
+    stack.train()
+    losses.cross_entropy(stack(x), y).sum().backward()
+    once = stack.flat.grad.clone()
+    losses.cross_entropy(stack(x), y).sum().backward()
+    torch.testing.assert_close(stack.flat.grad, 2 * once)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_cross_entropy_and_its_gradient_are_those_of_autograd(smoothing):
+    torch.manual_seed(2)
+    logits = (30 * torch.randn(3, 7, 4, dtype=torch.float64)).requires_grad_()
+    y = torch.randint(0, 4, (3, 7))
+    want = losses.cross_entropy(logits, y, smoothing)
+    want.sum().backward()
+    values, d = dense.cross_entropy(logits.detach(), y, smoothing)
+    torch.testing.assert_close(values, want.detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(d, logits.grad, atol=1e-13, rtol=0)
+
+
+def test_a_model_without_numbers_left_leaves_its_neighbours_alone(batch):
+    x, y = batch
+    stack = stacks.Stack(members())
+    with torch.no_grad():
+        stack.views()[0][0][1] = torch.nan
+    direct = stacks.Direct(stack, 0.0)
+    direct.train()
+    losses_ = direct.loss(direct(x), y)
+    losses_.sum().backward()
+    assert losses_.detach().isnan().tolist() == [False, True, False]
+    for grad in stack.split(stack.flat.grad):
+        assert grad[[0, 2]].isfinite().all()
+
+
+def test_the_views_follow_when_a_stack_moves():
+    stack = stacks.Stack(members())
+    stack.views()
+    stack.to(torch.float32)
+    assert stack.views()[0][0].dtype == torch.float32
+    assert stack.views()[0][0].data_ptr() == stack.flat.data_ptr()
