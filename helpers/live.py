@@ -40,11 +40,15 @@ def train_panel(base, data, *, fields, recorded=None, y="val_accuracy", seeds=8,
     for name, value, kind, maker in kinds:
         if not isinstance(value, kind) and (name, value) != ("recorded", None):
             raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}; {maker}(...) makes it.")
-    checks.one_of("y", y, SCORES)
+    checks.one_of("y", y, SCORES), checks.text("title", title, empty=False)
     checks.integer("seeds", seeds, low=1, high=64, try_="8")
     if not isinstance(fields, dict) or not fields or "seed" in fields:
-        raise ValueError(f"fields={fields!r} is not allowed: give fields but seed, such as {{'lr': [0.1, 1.0]}}.")
+        told = f"fields={checks.show(fields)} is not allowed"
+        raise ValueError(f"{told}: give fields but seed, such as {{'lr': [0.1, 1.0]}}.")
     fields = {name: list(v) if isinstance(v, list | tuple | range) else [v] for name, v in fields.items()}
+    checks.known("field of Recipe", fields, FIELDS)
+    for name, values in fields.items():
+        checks.once(f"fields[{name!r}]", values)
     base.vary(**fields)  # a Recipe says what is wrong with a field, a value, or two values together
     return TrainPanel(base, data, fields, recorded if recorded is not None and len(recorded) else None, y, seeds, title)
 

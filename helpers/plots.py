@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import checks, readout, surfaces
+from helpers import checks, readout, splits, surfaces
+from helpers.compare import Comparison
 
 INK, RULE = "#101213", "#d0d7d1"  # stand for the page's text and line colours, see _themed
 # The hues of Okabe & Ito (2008); three are darker, so that each reaches 3:1 on a white page and on a dark one.
@@ -66,6 +67,9 @@ def figure(panels: int = 1, *, width: float | None = None, height: float = 3.2) 
     `picture` sets panels side by side where there is room and under one another on a phone. Sizes in inches.
     """
     checks.integer("panels", panels, low=1, high=6, try_="2")
+    for name, inches in (("width", width), ("height", height)):
+        if inches is not None or name == "height":
+            checks.number(name, inches, low=0.5, high=50, try_="4.0")
     with matplotlib.rc_context(STYLE):
         size = (width or (5.2 if panels == 1 else 4.0), height)
         axes = tuple(Figure(figsize=size, layout="constrained").subplots() for _ in range(panels))
@@ -73,7 +77,12 @@ def figure(panels: int = 1, *, width: float | None = None, height: float = 3.2) 
 
 
 def _frame(table) -> pd.DataFrame:
-    return table.frame() if hasattr(table, "frame") else table
+    table = table.frame() if callable(getattr(table, "frame", None)) else table
+    return checks.kind("table", table, pd.DataFrame, "Runs or a pandas DataFrame")
+
+
+def _axes(name: str, ax) -> Axes:
+    return checks.kind(name, ax, Axes, "matplotlib Axes; h.figure() makes them")
 
 
 def plot_lines(
@@ -84,9 +93,13 @@ def plot_lines(
     `table` is Runs or a DataFrame with the columns named; accuracies are drawn in percent. Raises TypeError for a
     column that is not there.
     """
-    frame = _frame(table)
-    checks.known("column", [c for c in (x, y, color) if c], frame.columns)
-    ax = figure() if ax is None else ax
+    frame, ax = _frame(table), figure() if ax is None else _axes("ax", ax)
+    checks.known("column", [x, y, *([] if color is None else [color])], frame.columns)
+    checks.known("column of numbers", [x, y], frame.select_dtypes(["number", "bool"]).columns)
+    for name, value in (("logx", logx), ("logy", logy), ("legend", legend)):
+        checks.flag(name, value)
+    if not len(frame):
+        raise ValueError("table has 0 rows: there is nothing to draw; check the filter that made it.")
     k = 100 if y.endswith("accuracy") else 1
     groups = [("", frame)] if color is None else frame.groupby(color, sort=False, dropna=False)
     with matplotlib.rc_context(STYLE):
@@ -112,7 +125,8 @@ def plot_curves(runs, *, y: str = "val_accuracy", color: str | None = None, ax: 
 
 def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
     """The first arm minus each other: a dot for every seed, a bar for the 95 % interval, a diamond for the mean."""
-    ax = figure(height=0.6 + 0.55 * len(comparison.arms)) if ax is None else ax
+    checks.kind("comparison", comparison, Comparison, "a Comparison, as compare(...) returns it")
+    ax = figure(height=0.6 + 0.55 * len(comparison.arms)) if ax is None else _axes("ax", ax)
     first, others = comparison.arms[0], comparison.arms[1:]
     share = comparison.score.endswith("accuracy")
     k, sign = (100 if share else 1), (1 if comparison.higher_is_better else -1)
@@ -135,7 +149,17 @@ def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
 
 def plot_images(images, titles: Sequence[str] = (), *, columns: int = 8) -> Axes:
     """A sheet of grey images (n, h, w) or (n, 1, h, w), with a title over each when given. Returns the last Axes."""
-    images = np.asarray(images).squeeze(1) if np.ndim(images) == 4 else np.asarray(images)
+    images = splits.array("images", images)
+    images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
+    checks.integer("columns", columns, low=1, high=64, try_="8")
+    titles = checks.several("titles", titles, "['a', 'b']", empty=True)
+    if images.ndim != 3 or 0 in images.shape or images.dtype.kind not in "fiub":
+        told = f"images has shape {images.shape} and dtype {images.dtype}"
+        raise ValueError(f"{told}; give grey images, numbers of shape (n, height, width).")
+    if not np.isfinite(images).all():
+        raise ValueError("images holds NaN or infinite numbers; mend them before you draw.")
+    if titles and len(titles) != len(images):
+        raise ValueError(f"titles has {len(titles)} entries for {len(images)} images; give one for each, or none.")
     rows = -(-len(images) // columns)
     fig = Figure(figsize=(5.2, rows * (5.2 / columns + 0.22 * bool(len(titles)))), layout="constrained")
     for i, image in enumerate(images):
@@ -143,7 +167,7 @@ def plot_images(images, titles: Sequence[str] = (), *, columns: int = 8) -> Axes
         ax.imshow(image, cmap="gray", interpolation="nearest")
         ax.axis("off")
         if len(titles):
-            ax.set_title(titles[i], fontsize=9, color=INK)
+            ax.set_title(str(titles[i]), fontsize=9, color=INK, parse_math=False)
     return ax
 
 
@@ -217,10 +241,12 @@ def picture(axes: Axes | Sequence[Axes], finding: str, note: str = "") -> Pictur
     """
     if not isinstance(finding, str) or len(finding.strip()) < 20:
         raise ValueError(
-            f"finding={finding!r} is not allowed: say in a sentence what the figure shows; it is its alt text."
+            f"finding={checks.show(finding)} is not allowed: say in a sentence what the figure shows; it is its alt "
+            f"text."
         )
-    figures = dict.fromkeys(ax.figure for ax in ([axes] if isinstance(axes, Axes) else axes))
-    return Picture(tuple(figures), finding.strip(), note)
+    axes = checks.several("axes", [axes] if isinstance(axes, Axes) else axes, "h.figure(2)")
+    figures = dict.fromkeys(_axes("axes", ax).figure for ax in axes)
+    return Picture(tuple(figures), finding.strip(), checks.text("note", note))
 
 
 def _themed(svg: str, alt: str) -> str:

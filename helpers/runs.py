@@ -59,6 +59,10 @@ class Runs:
     table: pd.DataFrame
     curves: pd.DataFrame
 
+    def __post_init__(self):
+        for name in ("table", "curves"):
+            checks.kind(name, getattr(self, name), pd.DataFrame, "a pandas DataFrame, as train(...) makes it")
+
     @classmethod
     def empty(cls) -> Runs:
         return cls(pd.DataFrame(), pd.DataFrame())
@@ -81,6 +85,7 @@ class Runs:
         return len(self.table)
 
     def __add__(self, other: Runs) -> Runs:
+        checks.kind("other", other, Runs, "Runs, as train(...) returns them")
         both = [r for r in (self, other) if len(r)]
         if len(both) < 2:
             return both[0] if both else self
@@ -91,6 +96,9 @@ class Runs:
 
     def select(self, ids: Iterable[str]) -> Runs:
         """The runs with these ids, in this order; ids that are not there are left out."""
+        ids = checks.several("ids", ids, "runs.table['run']", empty=True)
+        for i in ids:
+            checks.text("ids", i)
         if not len(self):
             return self
         at = {name: i for i, name in enumerate(self.table["run"])}
@@ -107,20 +115,28 @@ class Runs:
         keep = pd.Series(True, index=self.table.index)
         for name, value in fields.items():
             column = self.table[name]
-            keep &= column.isna() if value is None else column.isin(value if isinstance(value, list) else [value])
+            values = checks.once(name, list(value) if isinstance(value, list | tuple) else [value])
+            keep &= column.isna() if value is None else column.isin(values)
         return self.select(self.table["run"][keep])
+
+    def _some(self) -> None:
+        if not len(self):
+            raise ValueError("There are no runs here; train some, or check the filter that left none.")
 
     def frame(self) -> pd.DataFrame:
         """The curves joined with the recipe fields of their runs: the form that plots and explorers take."""
+        self._some()
         return self.curves.merge(self.table[["run", *FIELDS, "diverged"]], on="run", how="left", validate="many_to_one")
 
     def varied(self) -> list[str]:
         """The recipe fields that differ among these runs, the seed left out."""
+        self._some()
         return [f for f in FIELDS if f != "seed" and self.table[f].nunique(dropna=False) > 1]
 
     def summary(self, score: str = "val_accuracy") -> pd.DataFrame:
         """Mean, sd and n of a score for each setting, and how many of its runs diverged."""
         checks.known("column of runs", [score], self.table.columns)
+        checks.known("column of numbers", [score], self.table.select_dtypes("number").columns)
         by = self.varied()
         groups = self.table.groupby(by, sort=False, dropna=False) if by else self.table.groupby(lambda _: "all runs")
         out = groups.agg(mean=(score, "mean"), sd=(score, "std"), n=(score, "size"), diverged=("diverged", "sum"))
@@ -128,7 +144,8 @@ class Runs:
 
     def epochs_to(self, score: str, target: float) -> pd.Series:
         """For each run the first epoch at which the score is at least the target; infinite when it never is."""
-        checks.known("column of curves", [score], self.curves.columns)
+        checks.known("column of curves", [score], self.curves.select_dtypes("number").columns)
+        checks.number("target", target)
         hit = self.curves[self.curves[score] >= target].groupby("run")["epoch"].min()
         return self.table["run"].map(hit).fillna(math.inf)
 
@@ -145,7 +162,7 @@ class Runs:
 
     def save(self, path) -> None:
         """Write both tables into one .zip of JSON (a list per column, exact floats). It appears whole or not at all."""
-        path = pathlib.Path(path)
+        path = checks.path("path", path)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in ("table", "curves"):
@@ -167,9 +184,9 @@ class Runs:
     @classmethod
     def load(cls, path, *, missing_ok: bool = False) -> Runs:
         """Read what `save` wrote. Raises FileNotFoundError or ValueError with one sentence."""
-        path = pathlib.Path(path)
+        path = checks.path("path", path)
         if not path.exists():
-            if missing_ok:
+            if checks.flag("missing_ok", missing_ok):
                 return cls.empty()
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
         try:

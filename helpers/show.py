@@ -30,12 +30,15 @@ def source(*functions, docs: bool = False) -> Source:
 
     Raises TypeError for something that has no Python source.
     """
+    checks.several("functions", functions, "source(helpers.fit)"), checks.flag("docs", docs)
     texts = []
     for f in functions:
         try:
             text = textwrap.dedent(inspect.getsource(f))
         except (TypeError, OSError):
-            raise TypeError(f"{f!r} has no Python source to show; give a function or class of helpers.") from None
+            raise TypeError(
+                f"{checks.show(f)} has no Python source to show; give a function or class of helpers."
+            ) from None
         texts.append(text if docs else _without_docstring(text))
     return Source("\n".join(texts).rstrip() + "\n")
 
@@ -67,7 +70,7 @@ def say(text: str, **glued) -> Sentence:
     `say(f"He wins by {gap:.1f} points.", gap=gap)` shows the sentence here, in a notebook and on the page, and stores
     `gap` under its name, so that a page can quote it with MyST-NB's glue role. Names must be valid identifiers.
     """
-    checks.known("string", [] if isinstance(text, str) else [text], ["text"])
+    checks.text("text", text, empty=False)
     for name, value in glued.items():
         _glue(name, value)
     return Sentence(text)
@@ -97,11 +100,11 @@ def answer(right: int | Iterable[int], because: str, **glued) -> Answer:
     `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`. Further numbers are stored for other pages,
     as `say` does it.
     """
-    numbers = [right] if isinstance(right, int) else list(right)
-    for number in numbers:
+    numbers = list(right) if isinstance(right, Iterable) and not isinstance(right, str) else [right]
+    for number in checks.once("right", numbers):
         checks.integer("right", number, low=1, high=9, try_="1")
     if not isinstance(because, str) or not because.strip():
-        raise ValueError(f"because={because!r} is not allowed: say in a sentence what was measured.")
+        raise ValueError(f"because={checks.show(because)} is not allowed: say in a sentence what was measured.")
     for name, value in glued.items():
         _glue(name, value)
     return Answer(tuple(numbers), because.strip())
