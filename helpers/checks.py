@@ -57,7 +57,8 @@ def known(kind: str, names: Iterable[str], allowed: Iterable[str]) -> None:
             raise TypeError(f"{show(name)} is not a {kind}; {listed}.{nearest(name, allowed)}")
 
 
-def _finite(value) -> bool:
+def is_finite(value) -> bool:
+    """Is this number finite, as a float?"""
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number that no float can hold
@@ -80,7 +81,7 @@ def number(name: str, value, *, low=None, high=None, above=None, below=None, try
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={show(value)} is not allowed: {name} must be {want}{hint}.")
     if (
-        not _finite(value)
+        not is_finite(value)
         or (low is not None and value < low)
         or (above is not None and value <= above)
         or (high is not None and value > high)
@@ -122,6 +123,13 @@ def kind(name: str, value, types, maker: str):
     if not isinstance(value, types):
         raise TypeError(f"{name} must be {maker}; got {type(value).__name__}: {show(value)}.")
     return value
+
+
+def fields(name: str, value, wanted: Iterable[str]) -> None:
+    """Raise TypeError if `value` has not all of these attributes, as a Recipe has."""
+    for field in wanted:
+        if isinstance(value, type) or not hasattr(value, field):
+            raise TypeError(f"{name}={show(value)} has no {field!r}; give a Recipe, such as Recipe(lr=0.1).")
 
 
 def function(name: str, value, example: str):

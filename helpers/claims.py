@@ -78,7 +78,7 @@ def above(
     checks.text("sentence", sentence, empty=False), checks.text("unit", unit)
     checks.number("zero", zero), checks.number("margin", margin, low=0)
     values = checks.several("values", values, "[0.1, 0.2]")
-    i = Interval.of(v - zero if isinstance(v, numbers.Real) else v for v in values)
+    i = Interval.of([v - zero if isinstance(v, numbers.Real) and not isinstance(v, bool) else v for v in values])
     outcome = i.outcome(margin)
     holds = {"helps": True, "undecided": None}.get(outcome, False)
     told = f"{sentence}: mean {i.mean + zero:.3g}{unit}, 95 % CI [{i.low + zero:.3g}, {i.high + zero:.3g}], n = {i.n}."
@@ -97,8 +97,9 @@ def below(
 
 def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at_most: float | None = None) -> Evidence:
     """Evidence on a proportion (R4): does its 95 % Wilson interval lie on the stated side of a bound?"""
-    checks.integer("n", n, low=1)
-    checks.integer("hits", hits, low=0, high=n)
+    checks.text("sentence", sentence, empty=False)
+    n = checks.integer("n", n, low=1)
+    hits = checks.integer("hits", hits, low=0, high=n)
     if (at_least is None) == (at_most is None):
         raise ValueError("share needs one bound: give at_least=0.9 or at_most=0.1, not both and not none.")
     ci = stats.binomtest(hits, n).proportion_ci(method="wilson")
@@ -106,7 +107,7 @@ def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at
     checks.number(side, bound, low=0, high=1)
     over, under = bool(ci.low >= bound), bool(ci.high <= bound)
     holds = None if not (over or under) else over if at_most is None else under
-    p = stats.binomtest(hits, n, bound).pvalue if 0 < bound < 1 else None
+    p = stats.binomtest(hits, n, bound).pvalue.item() if 0 < bound < 1 else None
     told = f"{sentence}: {hits} of {n} ({100 * hits / n:.1f} %, 95 % CI [{100 * ci.low:.1f}, {100 * ci.high:.1f}])."
     return Evidence(holds, told, n, p, {True: "holds", False: "fails", None: "undecided"}[holds])
 

@@ -47,11 +47,10 @@ class Interval:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise TypeError(f"values holds {checks.show(value)}, which is no number; give one number a seed.")
+        if len(values) < 2 or not all(map(checks.is_finite, values)):
+            told = checks.show([float(v) if isinstance(v, float) else v for v in values])
+            raise ValueError(f"values={told} is not allowed: an interval needs at least two finite values.")
         v, level = np.asarray(values, dtype=float), checks.number("level", level, above=0, below=1, try_="0.95")
-        if len(v) < 2 or not np.isfinite(v).all():
-            raise ValueError(
-                f"values={checks.show(v.tolist())} is not allowed: an interval needs at least two finite values."
-            )
         mean, sd = v.mean(), v.std(ddof=1)
         half = stats.t.ppf(0.5 + level / 2, len(v) - 1) * sd / math.sqrt(len(v))
         p = 2 * stats.t.sf(abs(mean) / (sd / math.sqrt(len(v))), len(v) - 1) if sd > 0 else float(mean == 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from helpers import checks, models, stacks, training
+from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
@@ -73,7 +74,7 @@ def train(
     recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes) if isinstance(recipes, Iterable) else []
     if not recipes or not all(isinstance(r, Recipe) for r in recipes):
         raise TypeError("recipes must be a Recipe or a list of them, such as Recipe().vary(lr=[0.1, 0.3]).")
-    if not hasattr(data, "open_test"):
+    if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset, got {type(data).__name__}; make one with load() or from_arrays().")
     if seeds is not None:
         if isinstance(seeds, Iterable):

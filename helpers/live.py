@@ -38,7 +38,7 @@ def train_panel(base, data, *, fields, recorded=None, y="val_accuracy", seeds=8,
     """
     kinds = (("base", base, Recipe, "Recipe"), ("data", data, Dataset, "load"), ("recorded", recorded, Runs, "train"))
     for name, value, kind, maker in kinds:
-        if not isinstance(value, kind) and (name, value) != ("recorded", None):
+        if not isinstance(value, kind) and not (name == "recorded" and value is None):
             raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}; {maker}(...) makes it.")
     checks.one_of("y", y, SCORES), checks.text("title", title, empty=False)
     checks.integer("seeds", seeds, low=1, high=64, try_="8")

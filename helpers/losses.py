@@ -84,8 +84,6 @@ def loss(name: str):
 
 def make(options):
     """`f(logits, labels) -> scalar` with its settings filled in. `options` has loss, label_smoothing, focal_gamma."""
-    for field in ("loss", "label_smoothing", "focal_gamma"):
-        if not hasattr(options, field):
-            raise TypeError(f"options={checks.show(options)} has no {field!r}; give a Recipe.")
+    checks.fields("options", options, ("loss", "label_smoothing", "focal_gamma"))
     more = {"gamma": options.focal_gamma} if options.loss == "focal" else {}
     return functools.partial(loss(options.loss), smoothing=options.label_smoothing, **more)

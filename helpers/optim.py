@@ -118,9 +118,8 @@ def make(name: str, parameters, options) -> torch.optim.Optimizer:
     parameters = checks.several("parameters", parameters, "model.parameters()")
     for p in parameters:
         checks.kind("parameters", p, torch.Tensor, "a list of tensors, such as model.parameters()")
+    checks.fields("options", options, READ)
     for field, below in READ.items():
-        if not hasattr(options, field):
-            raise TypeError(f"options={checks.show(options)} has no {field!r}; give a Recipe.")
         checks.number(field, getattr(options, field), low=0, below=below)
     optimizer = OPTIMIZERS[name](parameters, options)
     if options.l1:

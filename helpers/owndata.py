@@ -218,7 +218,7 @@ def from_csv(path, *, label, drop=(), groups=None, times=None, **settings) -> Da
         raise ValueError(f"{checks.place(path)} has {told}; give each column its own name in the header line.")
     drop = [drop] if isinstance(drop, str) else checks.several("drop", drop, "['id']", empty=True)
     for role, column in (("label", label), ("groups", groups), ("times", times), *(("drop", c) for c in drop)):
-        if column is not None:
+        if column is not None or role == "label":
             checks.one_of(role, column, table.columns)
     features = table.drop(columns={c for c in (label, groups, times, *drop) if c is not None})
     text = [c for c in features.columns if features[c].dtype.kind not in "fiub"]

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from helpers import checks
+from helpers.data import Dataset
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
@@ -70,6 +71,13 @@ class Runs:
     @classmethod
     def from_curves(cls, recipes: Sequence[Recipe], curves: Sequence[list[dict]], data, device: str) -> Runs:
         """Tables from what the training functions return: one list of epoch rows for each recipe."""
+        curves = checks.several("curves", curves, "the second value of train_stack")
+        for recipe in checks.several("recipes", recipes, "[Recipe()]"):
+            checks.kind("recipes", recipe, Recipe, "a list of Recipes")
+        rows = [c[-1] if isinstance(c, list) and c else None for c in curves]
+        if len(curves) != len(recipes) or not all(isinstance(r, dict) and "train_loss" in r for r in rows):
+            raise ValueError(f"curves={checks.show(curves)} is not allowed: give the epochs' rows of each of recipes.")
+        checks.kind("data", data, Dataset, "a Dataset"), checks.text("device", device, empty=False)
         rows, points = [], []
         for recipe, curve in zip(recipes, curves, strict=True):
             name = run_id(recipe, data)
@@ -185,8 +193,9 @@ class Runs:
     def load(cls, path, *, missing_ok: bool = False) -> Runs:
         """Read what `save` wrote. Raises FileNotFoundError or ValueError with one sentence."""
         path = checks.path("path", path)
+        checks.flag("missing_ok", missing_ok)
         if not path.exists():
-            if checks.flag("missing_ok", missing_ok):
+            if missing_ok:
                 return cls.empty()
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
         try:

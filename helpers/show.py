@@ -100,7 +100,8 @@ def answer(right: int | Iterable[int], because: str, **glued) -> Answer:
     `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`. Further numbers are stored for other pages,
     as `say` does it.
     """
-    numbers = list(right) if isinstance(right, Iterable) and not isinstance(right, str) else [right]
+    single = isinstance(right, str) or not isinstance(right, Iterable)
+    numbers = [right] if single else checks.several("right", right, "[1, 2]", empty=True)
     for number in checks.once("right", numbers):
         checks.integer("right", number, low=1, high=9, try_="1")
     if not isinstance(because, str) or not because.strip():

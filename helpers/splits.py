@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.model_selection import train_test_split as _divide
 from sklearn.neighbors import NearestNeighbors
@@ -33,7 +34,7 @@ class Split:
 
     def __post_init__(self):
         for part in ("train", "validation", "test"):
-            object.__setattr__(self, part, np.array(getattr(self, part), dtype=np.int64))
+            object.__setattr__(self, part, rows(part, getattr(self, part)))
         every = np.concatenate(list(self))
         if len(np.unique(every)) < len(every):
             raise ValueError("A split has a row in two parts; build it from index arrays that do not overlap.")
@@ -54,7 +55,7 @@ class Fold:
 
     def __post_init__(self):
         for part in ("train", "test"):
-            object.__setattr__(self, part, np.array(getattr(self, part), dtype=np.int64))
+            object.__setattr__(self, part, rows(part, getattr(self, part)))
 
     def __iter__(self):
         return iter((self.train, self.test))
@@ -68,20 +69,25 @@ def array(name: str, values) -> np.ndarray:
     if isinstance(values, str | bytes | dict | set):
         raise TypeError(f"{name}={checks.show(values)} is not allowed: {name} must be an array or a list.")
     try:
-        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+        found = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} is no array: its rows have different lengths or types; make them alike.") from error
+    if found.dtype.kind in "US" and isinstance(values, list | tuple):  # numpy writes 1 as "1" beside a word
+        kinds = sorted({type(v).__name__ for v in values} - {"list", "tuple", "ndarray", "str_", "bytes_"})
+        if len(kinds) > 1:
+            raise TypeError(f"{name} mixes entries of type {', '.join(kinds)}; make all of them one type, such as str.")
+    return found
 
 
-def rows(name: str, index, n: int) -> np.ndarray:
-    """`index` as row numbers (int64), each within 0..n - 1; else one clear sentence."""
+def rows(name: str, index, n: int = 2**62) -> np.ndarray:
+    """`index` as a new array of row numbers (int64), each within 0..n - 1; else one clear sentence."""
     index = array(name, index)
     if index.ndim != 1 or (len(index) and index.dtype.kind not in "iu"):
         hint = f"try np.flatnonzero({name})" if index.dtype.kind == "b" else "give whole numbers, one for each row"
         raise TypeError(f"{name} has dtype {index.dtype} and shape {index.shape}; it must list row numbers: {hint}.")
     if len(index) and not (0 <= index.min() and index.max() < n):
         wrong = index[(index < 0) | (index >= n)][0]
-        raise ValueError(f"{name} holds row {wrong}, but there are {n} rows; row numbers go from 0 to {n - 1}.")
+        raise ValueError(f"{name} holds row {wrong}, which is not there; row numbers go from 0 to {n - 1}.")
     return index.astype(np.int64)
 
 
@@ -114,7 +120,7 @@ def column(name: str, values, n: int | None = None) -> np.ndarray:
 def _rows(y_or_n, how: str, groups, times):
     """Return (n, labels or None, groups or None, times or None), all checked."""
     checks.one_of("how", how, WAYS)
-    if np.ndim(y_or_n) == 0:
+    if array("y_or_n", y_or_n).ndim == 0:
         n, y = checks.integer("y_or_n", y_or_n, low=2), None
     else:
         y = column("y_or_n", y_or_n)
