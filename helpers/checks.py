@@ -11,6 +11,7 @@ import math
 import numbers
 import os
 import pathlib
+import zipfile
 from collections.abc import Hashable, Iterable
 
 import torch
@@ -35,8 +36,15 @@ def place(path) -> str:
 
 def nearest(value, allowed: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest allowed name, or an empty string."""
-    hit = difflib.get_close_matches(str(value)[:60].lower(), [str(a) for a in allowed], n=1, cutoff=0.5)
+    near = [str(a) for a in allowed if len(str(a)) <= 60]
+    hit = difflib.get_close_matches(str(value)[:60].lower(), near, n=1, cutoff=0.5)
     return f" Did you mean {hit[0]!r}?" if hit else ""
+
+
+def listed(names: Iterable, limit: int = 60) -> str:
+    """The names for a sentence, separated by commas; not more than `limit`, and each of them short."""
+    names = [name if len(name) <= 60 else f"{name[:59]}…" for name in names]
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 
 
 def one_of(name: str, value, allowed: Iterable[str]):
@@ -44,7 +52,7 @@ def one_of(name: str, value, allowed: Iterable[str]):
     allowed = list(allowed)
     if isinstance(value, str) and value in allowed:
         return value
-    names = ", ".join(repr(a) for a in allowed)
+    names = listed(map(repr, allowed))
     raise ValueError(f"{name}={show(value)} is not known; choose one of {names}.{nearest(value, allowed)}")
 
 
@@ -53,8 +61,8 @@ def known(kind: str, names: Iterable[str], allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     for name in names:
         if not isinstance(name, Hashable) or name not in allowed:
-            listed = f"choose from {', '.join(map(str, allowed))}" if allowed else "there are none"
-            raise TypeError(f"{show(name)} is not a {kind}; {listed}.{nearest(name, allowed)}")
+            others = f"choose from {listed(map(str, allowed))}" if allowed else "there are none"
+            raise TypeError(f"{show(name)} is not a {kind}; {others}.{nearest(name, allowed)}")
 
 
 def is_finite(value) -> bool:
@@ -130,6 +138,14 @@ def fields(name: str, value, wanted: Iterable[str]) -> None:
     for field in wanted:
         if isinstance(value, type) or not hasattr(value, field):
             raise TypeError(f"{name}={show(value)} has no {field!r}; give a Recipe, such as Recipe(lr=0.1).")
+
+
+def members(archive: zipfile.ZipFile, most: int) -> None:
+    """Raise ValueError if a name comes twice in the archive, or if it unpacks to more than `most` bytes."""
+    once("the archive", archive.namelist())
+    size = sum(member.file_size for member in archive.infolist())  # zipfile never reads more than is announced
+    if size > most:
+        raise ValueError(f"the archive unpacks to {size:,} bytes, but at most {most:,} are read; keep less in it.")
 
 
 def function(name: str, value, example: str):

@@ -78,7 +78,8 @@ def above(
     checks.text("sentence", sentence, empty=False), checks.text("unit", unit)
     checks.number("zero", zero), checks.number("margin", margin, low=0)
     values = checks.several("values", values, "[0.1, 0.2]")
-    i = Interval.of([v - zero if isinstance(v, numbers.Real) and not isinstance(v, bool) else v for v in values])
+    numeric = [isinstance(v, numbers.Real) and not isinstance(v, bool) and checks.is_finite(v) for v in values]
+    i = Interval.of([v - zero if good else v for v, good in zip(values, numeric, strict=True)])
     outcome = i.outcome(margin)
     holds = {"helps": True, "undecided": None}.get(outcome, False)
     told = f"{sentence}: mean {i.mean + zero:.3g}{unit}, 95 % CI [{i.low + zero:.3g}, {i.high + zero:.3g}], n = {i.n}."

@@ -167,13 +167,11 @@ def from_npz(path, **settings) -> Dataset:
     path = _file(path, "an .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError):
-        size = 0  # numpy says it better
-    _small(path, size)
-    try:
+            checks.members(archive, MOST_BYTES)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in getattr(file, "files", ())}
+            arrays = {key: file[key] for key in file.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
     except Exception as error:  # zipfile, zlib and numpy each raise their own kinds
         raise ValueError(
             f"{checks.place(path)} cannot be read as an .npz file of plain arrays ({_why(error)}); "
@@ -212,6 +210,8 @@ def from_csv(path, *, label, drop=(), groups=None, times=None, **settings) -> Da
         raise ValueError(
             f"{checks.place(path)} cannot be read as CSV ({_why(error)}); write one header line and one line a row."
         ) from error
+    if not len(table):
+        raise ValueError(f"{checks.place(path)} holds a header line and no rows; write one line a row below it.")
     if names.duplicated().any() or names.isna().any():
         wrong = names[names.duplicated() | names.isna()].iloc[0]
         told = "a column without a name" if pd.isna(wrong) else f"two columns named {wrong!r}"

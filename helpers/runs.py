@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
@@ -13,6 +14,7 @@ import pathlib
 import platform
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -27,6 +29,9 @@ DEFINING = (
     "stacks",
     "engine",
 )  # fmt: skip
+
+
+MOST_BYTES = 1 << 30  # of a file, unpacked: some 250,000 runs; what is larger would fill the memory
 
 
 @functools.cache
@@ -200,14 +205,40 @@ class Runs:
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
         try:
             with zipfile.ZipFile(path) as archive:
-                tables = [pd.DataFrame(json.loads(archive.read(f"{name}.json"))) for name in ("table", "curves")]
-            if not {"run", "seed"} <= set(tables[0].columns) or "run" not in tables[1].columns:
-                raise KeyError("columns")
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+                checks.members(archive, MOST_BYTES)
+                return cls(*_sound([json.loads(archive.read(f"{name}.json")) for name in ("table", "curves")]))
+        except UNSOUND as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a false offset in the file gives
+                raise OSError(f"path={str(path)!r} could not be read: {error.strerror or error}.") from error
             raise ValueError(
                 f"path={str(path)!r} is not a file of runs; delete it, or give one that Runs.save wrote."
             ) from error
-        return cls(_clean(tables[0]), tables[1])
+
+
+UNSOUND = (
+    OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError,
+    NotImplementedError, RuntimeError, zlib.error, EOFError,
+)  # fmt: skip
+
+
+def _sound(tables: Sequence[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables from what a file says; raises one of UNSOUND where that cannot be runs, whoever wrote it."""
+    for values in (values for columns in tables for values in columns.values()):
+        if not isinstance(values, list) or not all(v is None or type(v) in (str, bool, int, float) for v in values):
+            raise TypeError("a column is a list of single values")
+    table, curves = map(pd.DataFrame, tables)
+    if any(table[f].dtype.kind != "i" for f in FIELDS if type(DEFAULTS[f]) is int and f != "batch_size" and f in table):
+        raise TypeError("sizes and seeds are whole numbers")
+    texts = {"run", "data", "device", "torch", *(f for f in FIELDS if type(DEFAULTS[f]) is str)}
+    for frame in (table, curves):
+        for name in frame:
+            if name in texts and not frame[name].map(lambda v: isinstance(v, str)).all():
+                raise TypeError(f"{name} holds texts")
+            if name not in texts and frame[name].dtype.kind not in "fiub" and frame[name].notna().any():
+                raise TypeError(f"{name} holds numbers")
+    if not table["run"].is_unique or table["seed"].min() < 0 or not curves["run"].isin(table["run"]).all():
+        raise ValueError("a run is there once, and each curve belongs to one")
+    return _clean(table), curves
 
 
 def _clean(table: pd.DataFrame) -> pd.DataFrame:

@@ -109,8 +109,8 @@ def rows_of(n: int) -> Kind:
 def columns_of(n: int) -> Kind:
     """What is no column of n labels, groups or times."""
     listed = (
-        [0] * (n - 1), [0] * (n + 1), [[0, 1]] * n, [None] * n, [NAN] * n, [math.inf] * n, "ab" * n, [0, "a"] * (n // 2),
-        [[0], [0, 1]] * (n // 2), [{}] * n, 1.5, {}, {0, 1}, object,
+        [0] * (n - 1), [0] * (n + 1), [[0, 1]] * n, [None] * n, [NAN] * n, [math.inf] * n, "ab" * n,
+        [0, "a"] * (n // 2), [[0], [0, 1]] * (n // 2), [{}] * n, 1.5, {}, {0, 1}, object,
     )  # fmt: skip
     return Kind(listed, st.lists(st.none() | st.just(NAN), min_size=n, max_size=n) | WORDS)
 
@@ -127,7 +127,18 @@ def tensors(shape, *, axes=True) -> Kind:
 def labels_of(n: int, classes: int) -> Kind:
     """What are no labels of n rows."""
     ok = torch.zeros(n, dtype=torch.int64)
-    listed = (ok.float(), ok.int(), ok[:-1], ok[None], ok - 1, ok - 100, ok + classes, ok.numpy(), ok.tolist(), ok.bool())
+    listed = (
+        ok.float(),
+        ok.int(),
+        ok[:-1],
+        ok[None],
+        ok - 1,
+        ok - 100,
+        ok + classes,
+        ok.numpy(),
+        ok.tolist(),
+        ok.bool(),
+    )
     return things(*listed)
 
 
