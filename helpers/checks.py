@@ -7,14 +7,18 @@ of the reader ends in one sentence of the book instead of a traceback from the d
 from __future__ import annotations
 
 import difflib
+import html
 import math
 import numbers
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Hashable, Iterable
 
 import torch
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def show(value, limit: int = 60) -> str:
@@ -27,6 +31,26 @@ def show(value, limit: int = 60) -> str:
     except Exception:  # whatever the object of a stranger raises
         text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def visible(text) -> str:
+    """The text with a sign in place of what is not seen but acts: controls, overrides of direction, half characters."""
+    return UNSEEN.sub("\ufffd", str(text))
+
+
+def escaped(text) -> str:
+    """The text for a page, in which it stands as it is: no tag, no script, no turn of direction comes of it."""
+    return html.escape(visible(text))
+
+
+def inert(text):
+    """A cell for a CSV file: a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(text, str) and re.match(r"\s*[=+\-@|%]", text):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text
 
 
 def place(path) -> str:

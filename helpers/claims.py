@@ -8,7 +8,6 @@ beforehand, not measured. Within a chapter the p-values of all parts are correct
 from __future__ import annotations
 
 import dataclasses
-import html
 import numbers
 import pathlib
 from collections.abc import Iterable
@@ -108,7 +107,7 @@ def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at
     checks.number(side, bound, low=0, high=1)
     over, under = bool(ci.low >= bound), bool(ci.high <= bound)
     holds = None if not (over or under) else over if at_most is None else under
-    p = stats.binomtest(hits, n, bound).pvalue.item() if 0 < bound < 1 else None
+    p = float(stats.binomtest(hits, n, bound).pvalue) if 0 < bound < 1 else None
     told = f"{sentence}: {hits} of {n} ({100 * hits / n:.1f} %, 95 % CI [{100 * ci.low:.1f}, {100 * ci.high:.1f}])."
     return Evidence(holds, told, n, p, {True: "holds", False: "fails", None: "undecided"}[holds])
 
@@ -146,8 +145,9 @@ class Verdict:
         outcomes = {e.outcome for _, e in self.parts}
         n = min((e.n for _, e in self.parts), default=0)
         outcome = outcomes.pop() if len(outcomes) == 1 else "mixed"
-        parts = [{"name": k, "holds": e.holds, "sentence": e.sentence, "n": e.n} for k, e in self.parts]
-        about = {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": self.sentence, "n": n}
+        see = checks.visible
+        parts = [{"name": see(k), "holds": e.holds, "sentence": see(e.sentence), "n": e.n} for k, e in self.parts]
+        about = {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": see(self.sentence), "n": n}
         return about | {"parts": parts}
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ class Verdict:
 
     def _html(self) -> str:
         sign = {"TRUE": "✓", "FALSE": "✗", "DEPENDS": "±", "ILL-POSED": "∅", "UNDECIDED": "?"}[self.verdict]
-        escape = html.escape
+        escape = checks.escaped
         parts = "".join(f"<li><strong>{escape(name)}</strong>: {escape(e.sentence)}</li>" for name, e in self.parts)
         source = f'<span class="tt-source">({escape(self.source)})</span>'
         claim = f'<p class="tt-claim">The claim: {escape(self.claim)} {source}</p>'

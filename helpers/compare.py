@@ -150,7 +150,8 @@ class Comparison:
         shown = shown.rename(
             columns={"mean": f"{self.score.replace('_', ' ')} (%)"} if self.score.endswith("accuracy") else {}
         )
-        return shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0, classes="tt-table")
+        look = {"index": False, "na_rep": "", "border": 0, "classes": "tt-table"}
+        return checks.visible(shown.to_html(float_format=lambda v: f"{v:.4g}", **look))
 
 
 def compare(

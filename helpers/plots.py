@@ -7,7 +7,6 @@ the colour of the page, so that they are readable on light and dark.
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 from collections.abc import Sequence
@@ -107,15 +106,23 @@ def plot_lines(
             by = group.groupby(x)[y]
             mean, low, high = k * by.mean(), k * by.min(), k * by.max()
             ax.fill_between(mean.index, low, high, color=PALETTE[i % 7], alpha=0.18, linewidth=0)
-            ax.plot(mean.index, mean, color=PALETTE[i % 7], linestyle=DASHES[i % 7], label=str(name))
-        ax.set(xlabel=LABELS.get(x, x.replace("_", " ")), ylabel=LABELS.get(y, y.replace("_", " ")))
+            ax.plot(mean.index, mean, color=PALETTE[i % 7], linestyle=DASHES[i % 7], label=checks.visible(name))
+        ax.set_xlabel(LABELS.get(x, x.replace("_", " ")), parse_math=False)
+        ax.set_ylabel(LABELS.get(y, y.replace("_", " ")), parse_math=False)
         if logx:
             ax.set_xscale("log")
         if logy:
             ax.set_yscale("log")
         if color is not None and legend:
-            ax.legend(title=LABELS.get(color, color.replace("_", " ")))
+            add_legend(ax, title=LABELS.get(color, color.replace("_", " ")))
     return ax
+
+
+def add_legend(ax: Axes, **look) -> None:
+    """The legend of these Axes, its words as they are: a $ in a name begins no formula."""
+    box = _axes("ax", ax).legend(**look)
+    for text in (*box.get_texts(), box.get_title()):
+        text.set_parse_math(False)
 
 
 def plot_curves(runs, *, y: str = "val_accuracy", color: str | None = None, ax: Axes | None = None) -> Axes:
@@ -139,7 +146,7 @@ def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
             ax.plot([k * i.mean], [row], "D", color=INK, markersize=6)
         ax.axvspan(-k * comparison.margin, k * comparison.margin, color=RULE, alpha=0.6, linewidth=0)
         ax.axvline(0, color=INK, linewidth=1)
-        ax.set_yticks(range(len(others)), [f"{first} − {arm}" for arm in others])
+        ax.set_yticks(range(len(others)), [f"{first} − {arm}" for arm in others], parse_math=False)
         ax.set(
             ylim=(len(others) - 0.5, -0.5),
             xlabel=f"difference in {comparison.score.replace('_', ' ')}" + " (points)" * share,
@@ -224,8 +231,8 @@ class Picture:
         return out.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        note = f'<p class="tt-note">{html.escape(self.note)}</p>' if self.note else ""
-        body = f'<div class="tt-panels">{self.svg()}</div><figcaption>{html.escape(self.finding)}</figcaption>'
+        note = f'<p class="tt-note">{checks.escaped(self.note)}</p>' if self.note else ""
+        body = f'<div class="tt-panels">{self.svg()}</div><figcaption>{checks.escaped(self.finding)}</figcaption>'
         table = readout.fold(readout.numbers(self.figures), "the numbers of this figure")
         return {
             "text/html": f'<figure class="tt-picture">{body}{note}{table}</figure>',
@@ -253,15 +260,19 @@ def _themed(svg: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
-    role = f'role="img" aria-label="{html.escape(alt, quote=True)}"' if alt else 'aria-hidden="true"'
+    role = f'role="img" aria-label="{checks.escaped(alt)}"' if alt else 'aria-hidden="true"'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'{role} viewBox="0 0 {width:g} {height:g}" '
         f'style="width:100%;max-width:{width:.0f}pt;height:auto">'
     )
     svg = head + svg[svg.index(">") + 1 :]
-    svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    return checks.visible(re.sub(r"<[^>]*>", _retouched, svg))  # tags alone: the words stay as they are
+
+
+def _retouched(tag: re.Match) -> str:
+    tag = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", tag[0])
+    tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
     # in the course of a line a tenth of a point is finer than any screen
-    svg = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), svg)
-    return svg.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")
+    tag = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), tag)
+    return tag.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import html
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,12 +56,13 @@ def _without_docstring(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence whose numbers come from the run. It shows as Markdown."""
+    """A sentence whose numbers come from the run. It shows as Markdown; a tag of HTML in it stands there as text."""
 
     text: str
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/markdown": self.text, "text/plain": self.text}
+        markdown = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", checks.visible(self.text))
+        return {"text/markdown": markdown, "text/plain": self.text}
 
 
 def say(text: str, **glued) -> Sentence:
@@ -86,7 +87,7 @@ class Answer:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         named = " or ".join(map(str, self.right)) or "none of them"
         numbers = ",".join(map(str, self.right))
-        told = f"<strong>The prediction: {named}.</strong> {html.escape(self.because)}"
+        told = f"<strong>The prediction: {named}.</strong> {checks.escaped(self.because)}"
         return {
             "text/html": f'<p class="tt-answer" data-right="{numbers}">{told}</p>',
             "text/plain": f"The prediction: {named}. {self.because}",

@@ -53,6 +53,7 @@ from helpers import (
     losses,
     models,
     optim,
+    plots,
     probe,
     recipe,
     schedules,
@@ -765,6 +766,12 @@ CASES |= {
         {},
         {"runs": things(curves()[:0]), **{k: v for k, v in LINES.items() if k != "x"}},
         says={"runs": ("table",), "y": ("column",), "color": ("column",)},
+    ),
+    "add_legend": lambda: Case(
+        lambda **k: plots.add_legend(**{"ax": h.plot_lines(curves(), x="epoch", y="val_accuracy"), **k}),
+        {},
+        {"ax": things()},
+        ("look",),
     ),
     "plot_differences": lambda: Case(
         lambda **k: h.plot_differences(**{"comparison": compared(), **k}),

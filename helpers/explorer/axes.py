@@ -52,7 +52,7 @@ class Axes:
                 raise ValueError(f"{role}lim={limits!r} is not a range: give low < high, both above 0 on log.")
             percent = columns.fraction(self.table[column], column) and 0 <= low and high <= 1
             limits = [low * 100, high * 100] if percent else [low, high]
-        return {"column": str(column), "label": self.named[column], "log": log}, limits
+        return {"column": checks.visible(column), "label": self.named[column], "log": log}, limits
 
     def _pack(self, a: dict, column) -> np.ndarray:
         values = self.table[column]

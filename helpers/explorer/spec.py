@@ -26,7 +26,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
     packing.fits(math.prod(grid.shape) * (len(roles.ys) + 1) * 8 / 3, first)
     named = {c: wording.label(c, labels) for c in table.columns}
     axes = Axes(table, roles, grid, named, scales, limits)
-    title = title or f"{wording.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
+    title = checks.visible(title) or f"{wording.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
     *_, replicates, points = grid.shape
     spec = {
         "title": title,
@@ -43,7 +43,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
         "fields": axes.fields,
         "start": _start(roles, grid, start),
         "background": _backgrounds(roles, grid, background),
-        "note": note,
+        "note": checks.visible(note),
     }
     text = as_json(spec)
     packing.fits(len(text), first)
@@ -67,10 +67,10 @@ def start_rows(table: pd.DataFrame, roles: Roles, grid: Grid, start: list[int]) 
 
 def _control(column, label, slides, levels) -> dict:
     return {
-        "column": str(column),
+        "column": checks.visible(column),
         "label": label,
         "type": "range" if slides else "select",
-        "values": [v if isinstance(v, (str, int, float, type(None))) else str(v) for v in levels],
+        "values": [v if isinstance(v, (int, float, type(None))) else checks.visible(v) for v in levels],
         "names": [wording.name(v) for v in levels],
     }
 
