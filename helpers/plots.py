@@ -94,7 +94,7 @@ def plot_lines(
     """
     frame, ax = _frame(table), figure() if ax is None else _axes("ax", ax)
     checks.known("column", [x, y, *([] if color is None else [color])], frame.columns)
-    checks.known("column of numbers", [x, y], frame.select_dtypes(["number", "bool"]).columns)
+    checks.known("column of numbers", [y], frame.select_dtypes(["number", "bool"]).columns)
     for name, value in (("logx", logx), ("logy", logy), ("legend", legend)):
         checks.flag(name, value)
     if not len(frame):

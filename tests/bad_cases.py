@@ -756,7 +756,7 @@ CASES |= {
             "logy": FLAGS,
             "legend": FLAGS,
             **LINES,
-            "x": LINES["x"].plus("init"),
+            "x": LINES["x"],
             "y": LINES["y"].plus("init", "val_acc"),
         },
         says={k: ("column",) for k in ("x", "y", "color")} | {"ax": ("ax",)},
