@@ -20,12 +20,12 @@ AUGMENTS = {
     "shift": ("RandomAffine", lambda s: {"degrees": 0.0, "translate": (min(0.12 * s, 1.0),) * 2}),
     "rotate": ("RandomAffine", lambda s: {"degrees": min(15.0 * s, 180.0)}),
     "scale": ("RandomAffine", lambda s: {"degrees": 0.0, "scale": (1 / (1 + 0.2 * s), 1 + 0.2 * s)}),
-    "shear": ("RandomAffine", lambda s: {"degrees": 0.0, "shear": 12.0 * s}),
+    "shear": ("RandomAffine", lambda s: {"degrees": 0.0, "shear": min(12.0 * s, 80.0)}),
     "affine": (
         "RandomAffine",
         lambda s: {
             "degrees": min(10.0 * s, 180.0), "translate": (min(0.08 * s, 1.0),) * 2,
-            "scale": (1 / (1 + 0.12 * s), 1 + 0.12 * s), "shear": 6.0 * s,
+            "scale": (1 / (1 + 0.12 * s), 1 + 0.12 * s), "shear": min(6.0 * s, 80.0),
         },
     ),
     "flip": ("RandomHorizontalFlip", lambda s: {"p": min(0.5 * s, 1.0)}),
@@ -37,6 +37,7 @@ AUGMENTS = {
     "brightness": ("RandomBrightness", lambda s: {"brightness": (max(1 - 0.3 * s, 0.0), min(1 + 0.3 * s, 2.0))}),
     "contrast": ("RandomContrast", lambda s: {"contrast": (max(1 - 0.3 * s, 0.0), 1 + 0.3 * s)}),
 }  # fmt: skip
+MOST = 100  # the largest strength; far below it nothing of the image is left
 
 
 @functools.lru_cache(maxsize=32)
@@ -54,7 +55,8 @@ def augment(name: str, x: Tensor, *, strength: float = 1.0, seed: int = 0) -> Te
     Raises ValueError for an unknown name, a strength below 0, or data that are no images.
     """
     checks.one_of("augment", name, AUGMENTS)
-    checks.number("augment_strength", strength, low=0, try_="1.0")
+    checks.number("augment_strength", strength, low=0, high=MOST, try_="1.0")
+    checks.tensor("x", x), checks.integer("seed", seed, high=2**63 - 1)
     if name == "none" or strength == 0:
         return x
     if x.dim() != 4:
@@ -62,6 +64,7 @@ def augment(name: str, x: Tensor, *, strength: float = 1.0, seed: int = 0) -> Te
             f"augment={name!r} needs images of shape (channels, height, width), got rows of shape "
             f"{tuple(x.shape[1:])}; leave augment out for such data."
         )
+    checks.finite("x", x)
     low, high = x.min(), x.max()
     span = (high - low).clamp(min=1e-12)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # kornia draws from torch's global generator

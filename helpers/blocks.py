@@ -31,6 +31,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
+        checks.number("p", p, low=0, below=1, try_="0.5")
         self.register_buffer("p", torch.tensor(float(p), dtype=torch.float64))
         self.register_buffer("key", torch.tensor(0))
         self.register_buffer("calls", torch.tensor(0))
@@ -51,6 +52,7 @@ def normalization(norm: str, features: int, dims: int) -> list[nn.Module]:
     features of one example.
     """
     checks.one_of("norm", norm, NORMS)
+    checks.integer("features", features, low=1), checks.integer("dims", dims, low=1, high=2)
     if norm == "none":
         return []
     if norm == "batch":
@@ -65,6 +67,8 @@ class Residual(nn.Module):
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module, after: nn.Module):
         super().__init__()
+        for name, part in (("branch", branch), ("shortcut", shortcut), ("after", after)):
+            checks.kind(name, part, nn.Module, "an nn.Module, such as nn.Identity()")
         self.branch, self.shortcut, self.after = branch, shortcut, after
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,6 +82,11 @@ def block(layer, inputs: int, outputs: int, *, act, norm: str, shortcut: str, di
     `drop` is a list with a dropout layer, or empty; it stands between the two.
     """
     checks.one_of("shortcut", shortcut, SHORTCUTS)
+    checks.function("layer", layer, "nn.Linear"), checks.function("act", act, "nn.ReLU")
+    for name, value in (("inputs", inputs), ("outputs", outputs), ("stride", stride)):
+        checks.integer(name, value, low=1)
+    for part in checks.several("drop", drop, "[Dropout(0.5)]", empty=True):
+        checks.kind("drop", part, nn.Module, "a list of layers, such as [Dropout(0.5)]")
     first, second = layer(inputs, outputs, stride, 3), layer(outputs, outputs, 1, 3)
     if shortcut == "preactivation":
         before = [*normalization(norm, inputs, dims), act()]
@@ -100,6 +109,8 @@ def scale_branches(model: nn.Module, factor: float) -> None:
     Those are the scale of the last normalization where the branch ends with one (Goyal et al. 2017), else the last
     weight layer (Zhang et al. 2019).
     """
+    checks.kind("model", model, nn.Module, "an nn.Module, such as models.build(...)")
+    checks.number("factor", factor, low=0, try_="0.0")
     for part in model.modules():
         if isinstance(part, Residual):
             [m for m in part.branch if getattr(m, "weight", None) is not None][-1].weight.mul_(factor)

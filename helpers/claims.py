@@ -8,8 +8,7 @@ beforehand, not measured. Within a chapter the p-values of all parts are correct
 from __future__ import annotations
 
 import dataclasses
-import html
-import math
+import numbers
 import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,12 +39,18 @@ class Evidence:
     p: float | None = None
     outcome: str = ""
 
+    def __post_init__(self):
+        if self.holds is not None:
+            checks.flag("holds", self.holds)
+        checks.text("sentence", self.sentence, empty=False), checks.text("outcome", self.outcome)
+        checks.integer("n", self.n, low=0)
+        if self.p is not None:
+            checks.number("p", self.p, low=0, high=1)
+
 
 def exact(sentence: str, holds: bool, n: int = 1) -> Evidence:
     """Evidence from an exact check (rule R3): an equality within rounding, a count, a shape, an error raised."""
-    if type(holds).__name__ not in ("bool", "bool_"):  # numpy has its own, named bool_ before version 2
-        raise TypeError(f"holds={holds!r} is not allowed: give True or False, what the check found.")
-    return Evidence(bool(holds), sentence, n, None, "holds" if holds else "fails")
+    return Evidence(checks.flag("holds", holds), sentence, n, None, "holds" if holds else "fails")
 
 
 def shows(comparison: Comparison, expected: str, a=None, b=None) -> Evidence:
@@ -53,6 +58,7 @@ def shows(comparison: Comparison, expected: str, a=None, b=None) -> Evidence:
 
     `expected` is "helps", "hurts" or "no detectable effect".
     """
+    checks.kind("comparison", comparison, Comparison, "a Comparison, as compare(...) returns it")
     checks.one_of("expected", expected, OUTCOMES)
     interval, outcome = comparison.interval(a, b), comparison.outcome(a, b)
     holds = None if outcome == "undecided" else outcome == expected
@@ -68,7 +74,11 @@ def above(
     Holds when the 95 % t-interval lies above `zero` and the mean is `margin` above it; fails when the interval lies
     below `zero` or inside ±margin around it. `sentence` gets the interval appended.
     """
-    i = Interval.of([v - zero for v in values])
+    checks.text("sentence", sentence, empty=False), checks.text("unit", unit)
+    checks.number("zero", zero), checks.number("margin", margin, low=0)
+    values = checks.several("values", values, "[0.1, 0.2]")
+    numeric = [isinstance(v, numbers.Real) and not isinstance(v, bool) and checks.is_finite(v) for v in values]
+    i = Interval.of([v - zero if good else v for v, good in zip(values, numeric, strict=True)])
     outcome = i.outcome(margin)
     holds = {"helps": True, "undecided": None}.get(outcome, False)
     told = f"{sentence}: mean {i.mean + zero:.3g}{unit}, 95 % CI [{i.low + zero:.3g}, {i.high + zero:.3g}], n = {i.n}."
@@ -79,30 +89,34 @@ def below(
     sentence: str, values: Iterable[float], *, zero: float = 0.0, margin: float = 0.0, unit: str = ""
 ) -> Evidence:
     """Evidence that a quantity lies below `zero` by at least `margin`: the mirror image of `above`."""
-    values = list(values)
-    mirrored = above(sentence, [2 * zero - v for v in values], zero=zero, margin=margin)
+    values = checks.several("values", values, "[0.1, 0.2]")
     told = above(sentence, values, zero=zero, margin=margin, unit=unit).sentence
+    mirrored = above(sentence, [2 * zero - v for v in values], zero=zero, margin=margin)
     return dataclasses.replace(mirrored, sentence=told)
 
 
 def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at_most: float | None = None) -> Evidence:
     """Evidence on a proportion (R4): does its 95 % Wilson interval lie on the stated side of a bound?"""
-    checks.integer("n", n, low=1)
-    checks.integer("hits", hits, low=0, high=n)
+    checks.text("sentence", sentence, empty=False)
+    n = checks.integer("n", n, low=1)
+    hits = checks.integer("hits", hits, low=0, high=n)
     if (at_least is None) == (at_most is None):
         raise ValueError("share needs one bound: give at_least=0.9 or at_most=0.1, not both and not none.")
     ci = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    bound = at_least if at_most is None else at_most
+    side, bound = ("at_least", at_least) if at_most is None else ("at_most", at_most)
+    checks.number(side, bound, low=0, high=1)
     over, under = bool(ci.low >= bound), bool(ci.high <= bound)
     holds = None if not (over or under) else over if at_most is None else under
-    p = stats.binomtest(hits, n, bound).pvalue if 0 < bound < 1 else None
+    p = float(stats.binomtest(hits, n, bound).pvalue) if 0 < bound < 1 else None
     told = f"{sentence}: {hits} of {n} ({100 * hits / n:.1f} %, 95 % CI [{100 * ci.low:.1f}, {100 * ci.high:.1f}])."
     return Evidence(holds, told, n, p, {True: "holds", False: "fails", None: "undecided"}[holds])
 
 
 def holm(p_values: Iterable[float]) -> list[float]:
     """Holm's step-down adjustment (Holm 1979): adjusted p-values in the order given."""
-    p = list(p_values)
+    p = checks.several("p_values", p_values, "[0.01, 0.2]", empty=True)
+    for value in p:
+        checks.number("p_values", value, low=0, high=1)
     order, adjusted, worst = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
         worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
@@ -131,8 +145,9 @@ class Verdict:
         outcomes = {e.outcome for _, e in self.parts}
         n = min((e.n for _, e in self.parts), default=0)
         outcome = outcomes.pop() if len(outcomes) == 1 else "mixed"
-        parts = [{"name": k, "holds": e.holds, "sentence": e.sentence, "n": e.n} for k, e in self.parts]
-        about = {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": self.sentence, "n": n}
+        see = checks.visible
+        parts = [{"name": see(k), "holds": e.holds, "sentence": see(e.sentence), "n": e.n} for k, e in self.parts]
+        about = {"id": self.id, "verdict": self.verdict, "outcome": outcome, "sentence": see(self.sentence), "n": n}
         return about | {"parts": parts}
 
     def __str__(self) -> str:
@@ -143,7 +158,7 @@ class Verdict:
 
     def _html(self) -> str:
         sign = {"TRUE": "✓", "FALSE": "✗", "DEPENDS": "±", "ILL-POSED": "∅", "UNDECIDED": "?"}[self.verdict]
-        escape = html.escape
+        escape = checks.escaped
         parts = "".join(f"<li><strong>{escape(name)}</strong>: {escape(e.sentence)}</li>" for name, e in self.parts)
         source = f'<span class="tt-source">({escape(self.source)})</span>'
         claim = f'<p class="tt-claim">The claim: {escape(self.claim)} {source}</p>'
@@ -172,6 +187,10 @@ def verdict(claim: str, evidence: Evidence | dict[str, Evidence], *, ill_posed: 
     A chapter collects its evidence in a `Ledger`, which also corrects for the number of tests.
     """
     ledger = Ledger()
+    checks.flag("ill_posed", ill_posed)
+    if isinstance(evidence, dict):
+        for name in checks.several("evidence", list(evidence), "{'measured': exact(...)}"):
+            checks.text("evidence", name, empty=False)
     ledger.add(claim, **(evidence if isinstance(evidence, dict) else {"measured": evidence}))
     if ill_posed:
         ledger.ill_posed(claim)
@@ -190,19 +209,20 @@ class Ledger:
 
     def add(self, claim: str, **parts: Evidence) -> None:
         """Add evidence to a claim, part by part; the part's name says what it is about. A name comes once only."""
-        known = self._parts.setdefault(claim, {})
+        checks.text("claim", claim, empty=False)
         for name, evidence in parts.items():
             if not isinstance(evidence, Evidence):
                 raise TypeError(
-                    f"{name}={evidence!r} is not evidence; make it with shows, above, below, share or exact."
+                    f"{name}={checks.show(evidence)} is not evidence; make it with shows, above, below, share or exact."
                 )
-            if name in known:
+            if name in self._parts.get(claim, {}):
                 raise ValueError(f"{name!r} has been added to {claim} before; give each part of a claim its own name.")
-            known[name] = evidence
+            self._parts.setdefault(claim, {})[name] = evidence
 
     def ill_posed(self, *claims: str) -> None:
         """Say that a claim has no testable meaning as it stands; its evidence is shown all the same."""
         for claim in claims:
+            checks.text("claim", claim, empty=False)
             self._parts.setdefault(claim, {})
             self._ill_posed.add(claim)
 
@@ -229,7 +249,7 @@ class Ledger:
 
 
 def _corrected(evidence: Evidence, p: float | None) -> Evidence:
-    if p is None or evidence.holds is None or (not math.isnan(p) and p < ALPHA):
+    if p is None or evidence.holds is None or p < ALPHA:
         return evidence
     told = evidence.sentence + f" (Not decided after Holm's correction, p = {p:.2f}.)"
     return dataclasses.replace(evidence, holds=None, outcome="undecided", sentence=told)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+import numbers
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import checks, engine
-from helpers.recipe import Recipe
+from helpers import checks, engine, training
+from helpers.recipe import FIELDS, Recipe
 from helpers.runs import Runs
 
+SCORES = (*(f"{part}_{s}" for part in ("test", "val", "train") for s in ("accuracy", "loss")), "seconds")
 TUNING_SEED = 10_000  # tuning uses the seeds from here on, which no comparison uses
 
 
@@ -29,12 +31,26 @@ class Interval:
     n: int
     p: float
 
+    def __post_init__(self):
+        for name in ("mean", "low", "high", "sd", "p"):
+            checks.number(name, getattr(self, name))
+        checks.integer("n", self.n, low=2)
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(
+                f"low={self.low} and high={self.high} do not lie around mean={self.mean}; use Interval.of(values)."
+            )
+
     @classmethod
     def of(cls, values: Iterable[float], level: float = 0.95) -> Interval:
         """From independent values, such as one paired difference per seed. Raises ValueError for fewer than two."""
-        v = np.asarray(list(values), dtype=float)
-        if len(v) < 2 or not np.isfinite(v).all():
-            raise ValueError(f"values={v.tolist()!r} is not allowed: an interval needs at least two finite values.")
+        values = checks.several("values", values, "[0.1, 0.2]")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"values holds {checks.show(value)}, which is no number; give one number a seed.")
+        if len(values) < 2 or not all(map(checks.is_finite, values)):
+            told = checks.show([float(v) if isinstance(v, float) else v for v in values])
+            raise ValueError(f"values={told} is not allowed: an interval needs at least two finite values.")
+        v, level = np.asarray(values, dtype=float), checks.number("level", level, above=0, below=1, try_="0.95")
         mean, sd = v.mean(), v.std(ddof=1)
         half = stats.t.ppf(0.5 + level / 2, len(v) - 1) * sd / math.sqrt(len(v))
         p = 2 * stats.t.sf(abs(mean) / (sd / math.sqrt(len(v))), len(v) - 1) if sd > 0 else float(mean == 0)
@@ -42,6 +58,7 @@ class Interval:
 
     def outcome(self, margin: float) -> str:
         """ "helps", "hurts", "no detectable effect" (the interval lies inside ±margin) or "undecided"."""
+        checks.number("margin", margin, low=0, try_="0.005")
         if self.low >= -margin and self.high <= margin:
             return "no detectable effect"
         if self.low > 0 and self.mean >= margin:
@@ -71,6 +88,14 @@ class Comparison:
     margin: float
     higher_is_better: bool = True
 
+    def __post_init__(self):
+        checks.kind("scores", self.scores, pd.DataFrame, "a pandas DataFrame with one column for each arm")
+        arms = checks.once("arms", checks.several("arms", self.arms, "('he', 'zero')"))
+        if len(arms) < 2 or list(self.scores.columns) != arms:
+            raise ValueError(f"arms={checks.show(self.arms)} is not allowed: give two or more, the columns of scores.")
+        checks.number("margin", self.margin, low=0), checks.flag("higher_is_better", self.higher_is_better)
+        checks.text("field", self.field, empty=False), checks.text("score", self.score, empty=False)
+
     def interval(self, a=None, b=None) -> Interval:
         """The paired difference A - B over seeds, as an interval; by default the first two arms.
 
@@ -78,8 +103,10 @@ class Comparison:
         """
         a, b = self.arms[0] if a is None else a, self.arms[1] if b is None else b
         for name, arm in (("a", a), ("b", b)):
-            if arm not in self.arms:
-                raise ValueError(f"{name}={arm!r} is not an arm; the arms are {', '.join(map(repr, self.arms))}.")
+            if not isinstance(arm, Hashable) or arm not in self.arms:
+                raise ValueError(
+                    f"{name}={checks.show(arm)} is not an arm; the arms are {', '.join(map(repr, self.arms))}."
+                )
         sign = 1 if self.higher_is_better else -1
         return Interval.of(sign * (self.scores[a] - self.scores[b]))
 
@@ -123,7 +150,8 @@ class Comparison:
         shown = shown.rename(
             columns={"mean": f"{self.score.replace('_', ' ')} (%)"} if self.score.endswith("accuracy") else {}
         )
-        return shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0, classes="tt-table")
+        look = {"index": False, "na_rep": "", "border": 0, "classes": "tt-table"}
+        return checks.visible(shown.to_html(float_format=lambda v: f"{v:.4g}", **look))
 
 
 def compare(
@@ -154,19 +182,32 @@ def compare(
 
     Raises ValueError or TypeError with one sentence for bad input.
     """
+    training.given(base, data)
     if not isinstance(arms, dict) or len(arms) != 1:
         raise ValueError(
-            f"arms={arms!r} is not allowed: name one field and its values, such as {{'init': ['he', 'zero']}}."
+            f"arms={checks.show(arms)} is not allowed: name one field and its values, such as "
+            f"{{'init': ['he', 'zero']}}."
         )
+    if not isinstance(tune, dict | None):
+        raise TypeError(f"tune={checks.show(tune)} is not allowed: name fields and values, as {{'lr': [0.1, 0.3]}}.")
     (field, values), tune = next(iter(arms.items())), tune or {}
-    if not isinstance(values, list | tuple) or len(values) < 2 or len(set(values)) < len(values):
-        raise ValueError(f"arms={arms!r} is not allowed: {field} needs at least two different values.")
+    checks.known("field of Recipe", [field, *tune], FIELDS)
+    if not isinstance(values, list | tuple) or len(values) < 2 or len(set(map(repr, values))) < len(values):
+        raise ValueError(f"arms={checks.show(arms)} is not allowed: {field} needs at least two different values.")
+    checks.once(f"arms[{field!r}]", list(values))
     if field in tune:
         raise ValueError(
             f"tune={field!r} is not allowed: {field} is what the arms differ in, so it cannot be tuned too."
         )
+    tune = {k: checks.once(f"tune[{k!r}]", checks.several(f"tune[{k!r}]", v, "[0.1, 0.3]")) for k, v in tune.items()}
     checks.integer("seeds", seeds, low=2, high=TUNING_SEED, try_="8")
-    checks.integer("tuning_seeds", tuning_seeds, low=1, try_="2")
+    checks.integer("tuning_seeds", tuning_seeds, low=1, high=TUNING_SEED, try_="2")
+    checks.flag("higher_is_better", higher_is_better)
+    if measure is None:
+        checks.known("score", [score], SCORES)
+    else:
+        checks.function("measure", measure, "lambda runs: runs.table['seconds']")
+        checks.text("score", score, empty=False)
     checks.number("margin", margin, low=0, try_="0.005")
 
     settings = [dict(zip(tune, v, strict=True)) for v in itertools.product(*tune.values())]
@@ -187,15 +228,19 @@ def compare(
     about = f"verdict on {field}: {', '.join(map(str, values))}"
     runs = engine.train(final, data, jobs=jobs, test=about if score.startswith("test_") else "")
     if measure is None:
-        checks.known("score", [score], [c for c in runs.table if c.endswith(("accuracy", "loss", "seconds"))])
         column = runs.table[score]
     else:
-        column = pd.Series(list(measure(runs)))
+        column = pd.Series(checks.several("measure(runs)", measure(runs), "runs.table['seconds']"))
+        if len(column) != len(runs) or column.dtype.kind not in "fiub":
+            raise ValueError(
+                f"measure gave {len(column)} values of dtype {column.dtype}; give one number for each of "
+                f"the {len(runs)} runs."
+            )
     by_arm = column.to_numpy(dtype=float).reshape(len(values), seeds)
     scores = pd.DataFrame(by_arm.T, index=pd.RangeIndex(seeds, name="seed"), columns=pd.Index(values, dtype=object))
     return Comparison(field, tuple(values), chosen, edge, runs, tuning, scores, score, margin, higher_is_better)
 
 
 def _at_edge(grid, value) -> bool:
-    ordered = sorted(grid)
+    ordered = sorted(v for v in grid if isinstance(v, numbers.Real))  # names have no edge, and "off" is none
     return len(ordered) > 2 and value in (ordered[0], ordered[-1])

@@ -49,6 +49,27 @@ class Dataset:
     _test: tuple[torch.Tensor, torch.Tensor] | None = None
     _readings: list[str] = field(default_factory=list)
 
+    def __post_init__(self):
+        checks.text("name", self.name, empty=False), checks.text("provenance", self.provenance)
+        classes = checks.once("classes", checks.several("classes", self.classes, "('cat', 'dog')"))
+        x_test, y_test = self._test or (self.x_val, self.y_val)
+        parts = ("train", self.x_train, self.y_train), ("val", self.x_val, self.y_val), ("test", x_test, y_test)
+        for part, x, y in parts:
+            checks.finite(f"x_{part}", checks.tensor(f"x_{part}", x, low=2))
+            if x.shape[1:] != self.x_train.shape[1:]:
+                raise ValueError(
+                    f"x_{part} has rows of shape {tuple(x.shape[1:])} but x_train has "
+                    f"{tuple(self.x_train.shape[1:])}; bring both to one shape."
+                )
+            checks.labels(f"y_{part}", y, len(x), len(classes))
+        if self.image_shape is not None and tuple(self.image_shape) != tuple(self.x_train.shape[1:]):
+            raise ValueError(
+                f"image_shape={checks.show(self.image_shape)} is not the shape of a row of x_train, "
+                f"{tuple(self.x_train.shape[1:])}; give that, or None for a table."
+            )
+        if self.groups is not None:
+            _splits.column("groups", self.groups, len(self.y_train))
+
     def __getattr__(self, name):
         if name in ("x_test", "y_test"):
             raise AttributeError(
@@ -100,7 +121,16 @@ class Dataset:
         return self._test
 
     def to(self, device, dtype=torch.float32) -> Dataset:
-        """The same data set with its tensors on `device`, x as `dtype`. Both share one list of test readings."""
+        """The same data set with its tensors on `device`, x as `dtype`. Both share one list of test readings.
+
+        Raises ValueError for a device that is not there, TypeError for a dtype that is no float.
+        """
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise TypeError(f"dtype={checks.show(dtype)} is not allowed: give a float type, such as torch.float32.")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            raise ValueError(f"device={checks.show(device)} is not available here; use 'cpu', or 'cuda'.") from error
         test = None if self._test is None else (self._test[0].to(device, dtype), self._test[1].to(device))
         x = {k: getattr(self, k).to(device, dtype) for k in ("x_train", "x_val")}
         y = {k: getattr(self, k).to(device) for k in ("y_train", "y_val")}
@@ -243,9 +273,9 @@ def _glyph_part(part: int, n: int, seed: int, level: str, characters: str, fonts
 
 def _glyphs(sizes, seed: int, level="standard", characters="0123456789", fonts=None, class_shares=None):
     checks.one_of("level", level, glyphs.LEVELS)
-    characters = characters if isinstance(characters, str) else tuple(characters)
-    fonts = None if fonts is None else (fonts,) if isinstance(fonts, str) else tuple(fonts)
-    shares = None if class_shares is None else tuple(np.atleast_1d(class_shares).tolist())
+    characters = glyphs.listed("characters", characters, glyphs.CHARACTERS)
+    fonts = None if fonts is None else glyphs.listed("fonts", fonts, glyphs.FONTS)
+    shares = None if class_shares is None else glyphs.shares(class_shares, len(characters))
     drawn = []
     for part, (name, default) in enumerate({"n_train": 3000, "n_val": 1000, "n_test": 2000}.items()):
         n = checks.integer(name, default if sizes[name] is None else sizes[name], low=1, high=1_000_000)

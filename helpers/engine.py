@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from helpers import checks, models, stacks, training
+from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
@@ -70,15 +71,21 @@ def train(
 
     Raises TypeError or ValueError with one sentence for bad input.
     """
-    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes) if isinstance(recipes, Iterable) else []
     if not recipes or not all(isinstance(r, Recipe) for r in recipes):
         raise TypeError("recipes must be a Recipe or a list of them, such as Recipe().vary(lr=[0.1, 0.3]).")
-    if not hasattr(data, "open_test"):
+    if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset, got {type(data).__name__}; make one with load() or from_arrays().")
     if seeds is not None:
-        seeds = range(checks.integer("seeds", seeds, low=1, try_="8")) if isinstance(seeds, int) else list(seeds)
+        if isinstance(seeds, Iterable):
+            seeds = checks.once("seeds", checks.several("seeds", seeds, "range(8)"))
+        else:
+            seeds = range(checks.integer("seeds", seeds, low=1, high=100_000, try_="8"))
         recipes = [r.but(seed=s) for r in recipes for s in seeds]
-    checks.integer("jobs", jobs, low=1, try_="1")
+    checks.integer("jobs", jobs, low=1, try_="1"), checks.text("test", test)
+    save = None if save is None else checks.path("save", save)
+    if watch is not None:
+        checks.function("watch", watch, "print")
     device = pick_device(device)
     unique = list(dict.fromkeys(recipes))
 

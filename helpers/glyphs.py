@@ -145,14 +145,28 @@ def _batch(rng, templates: np.ndarray, p: dict, shares):
     return np.clip(image * 255, 0, 255).astype(np.uint8), labels, fonts
 
 
-def _listed(name: str, given, allowed) -> tuple:
-    """`given` as a tuple of distinct allowed entries; else one sentence."""
-    given = tuple(given)
+def listed(name: str, given, allowed) -> tuple:
+    """`given` as a tuple of distinct allowed entries (characters also as one string); else one sentence."""
+    given = [given] if isinstance(given, str) and name == "fonts" else given
+    given = tuple(given if isinstance(given, str) else checks.several(name, given, repr(allowed[:2]), empty=True))
     for entry in given:
         checks.one_of(name, entry, allowed)
     if not given or len(set(given)) < len(given):
-        raise ValueError(f"{name}={given!r} is not allowed: give at least one entry, and each of them once.")
+        raise ValueError(f"{name}={checks.show(given)} is not allowed: give at least one entry, and each of them once.")
     return given
+
+
+def shares(class_shares, n: int) -> tuple:
+    """`class_shares` as n numbers that sum to 1; else one sentence."""
+    given = checks.several("class_shares", class_shares, "[0.5, 0.5]")
+    for share in given:
+        checks.number("class_shares", share, low=0, high=1)
+    if len(given) != n or abs(sum(given) - 1) > 1e-6:
+        raise ValueError(
+            f"class_shares={checks.show(given)} is not allowed: give {n} shares, one for each character, none "
+            f"negative, that sum to 1."
+        )
+    return tuple(float(share) / sum(given) for share in given)
 
 
 def make(n: int, *, seed=0, level="standard", characters="0123456789", fonts=None, class_shares=None):
@@ -167,19 +181,11 @@ def make(n: int, *, seed=0, level="standard", characters="0123456789", fonts=Non
     int64 as positions in `fonts`. The first images of a longer set are the images of a shorter one.
     About 10,000 images a second on one core. Raises ValueError for a name that is not known.
     """
-    n, seed = checks.integer("n", n, low=1), checks.integer("seed", seed)
+    n, seed = checks.integer("n", n, low=1, high=1_000_000), checks.integer("seed", seed)
     settings = LEVELS[checks.one_of("level", level, LEVELS)]
-    characters = "".join(_listed("characters", characters, CHARACTERS))
-    fonts = FONTS if fonts is None else _listed("fonts", [fonts] if isinstance(fonts, str) else fonts, FONTS)
-    if class_shares is not None:
-        class_shares = np.asarray(class_shares, dtype=float)
-        good = class_shares.shape == (len(characters),) and (class_shares >= 0).all()
-        if not good or abs(class_shares.sum() - 1) > 1e-6:
-            raise ValueError(
-                f"class_shares={class_shares.tolist()!r} is not allowed: give {len(characters)} shares, "
-                f"one for each character, none negative, that sum to 1."
-            )
-        class_shares = class_shares / class_shares.sum()
+    characters = "".join(listed("characters", characters, CHARACTERS))
+    fonts = FONTS if fonts is None else listed("fonts", fonts, FONTS)
+    class_shares = None if class_shares is None else shares(class_shares, len(characters))
     templates = _templates(characters, fonts)
     parts = [
         _batch(np.random.default_rng([seed, number]), templates, settings, class_shares)

@@ -94,9 +94,14 @@ def prior_bias(model: nn.Module, labels: Tensor, classes: int, *, odds: bool) ->
 
     The network then begins by saying how common each class is (Lin et al. 2017, section 4.1).
     """
+    last = models.weight_layers(model)[-1].bias
+    if checks.integer("classes", classes, low=1) != len(last):
+        raise ValueError(f"classes={classes} is not allowed: the model has {len(last)} outputs; give that.")
+    checks.tensor("labels", labels, high=1, labels=True), checks.flag("odds", odds)
+    checks.labels("labels", labels, len(labels), classes)
     share = (torch.bincount(labels.cpu(), minlength=classes) + 0.5) / (len(labels) + 0.5 * classes)
     with torch.no_grad():
-        models.weight_layers(model)[-1].bias.copy_((share / (1 - share) if odds else share).log())
+        last.copy_((share / (1 - share) if odds else share).log())
 
 
 def initialize(model: nn.Module, name: str, *, scale: float = 1.0, seed: int = 0, x: Tensor | None = None) -> nn.Module:
@@ -106,7 +111,10 @@ def initialize(model: nn.Module, name: str, *, scale: float = 1.0, seed: int = 0
     Raises ValueError for an unknown name, and when such a scheme gets no data.
     """
     checks.one_of("init", name, INITS)
-    generator = torch.Generator().manual_seed(seed)
+    checks.number("scale", scale, low=0, try_="1.0")
+    generator = torch.Generator().manual_seed(checks.integer("seed", seed, high=2**63 - 1))
+    if x is not None:
+        checks.tensor("x", x, low=2)
     with torch.no_grad():
         for layer in models.weight_layers(model):
             if layer.bias is not None:

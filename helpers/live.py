@@ -5,7 +5,6 @@ It trains in a thread of its own, so that the buttons answer meanwhile. A publis
 
 from __future__ import annotations
 
-import html
 import math
 import numbers
 import threading
@@ -38,13 +37,17 @@ def train_panel(base, data, *, fields, recorded=None, y="val_accuracy", seeds=8,
     """
     kinds = (("base", base, Recipe, "Recipe"), ("data", data, Dataset, "load"), ("recorded", recorded, Runs, "train"))
     for name, value, kind, maker in kinds:
-        if not isinstance(value, kind) and (name, value) != ("recorded", None):
+        if not isinstance(value, kind) and not (name == "recorded" and value is None):
             raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}; {maker}(...) makes it.")
-    checks.one_of("y", y, SCORES)
+    checks.one_of("y", y, SCORES), checks.text("title", title, empty=False)
     checks.integer("seeds", seeds, low=1, high=64, try_="8")
     if not isinstance(fields, dict) or not fields or "seed" in fields:
-        raise ValueError(f"fields={fields!r} is not allowed: give fields but seed, such as {{'lr': [0.1, 1.0]}}.")
+        told = f"fields={checks.show(fields)} is not allowed"
+        raise ValueError(f"{told}: give fields but seed, such as {{'lr': [0.1, 1.0]}}.")
     fields = {name: list(v) if isinstance(v, list | tuple | range) else [v] for name, v in fields.items()}
+    checks.known("field of Recipe", fields, FIELDS)
+    for name, values in fields.items():
+        checks.once(f"fields[{name!r}]", values)
     base.vary(**fields)  # a Recipe says what is wrong with a field, a value, or two values together
     return TrainPanel(base, data, fields, recorded if recorded is not None and len(recorded) else None, y, seeds, title)
 
@@ -73,7 +76,7 @@ class TrainPanel:
         self.bar, self.count, self.chart, self.result = W.IntProgress(max=1), W.HTML(), W.HTML(), W.HTML()
         rows = [*self.controls.values(), self.seeds], [*self.buttons.values(), self.bar, self.count, Attendant()]
         rows = [W.Box(row, layout={"flex_flow": "row wrap", "align_items": "center"}) for row in rows]
-        self.view = W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), *rows, self.chart, self.result])
+        self.view = W.VBox([W.HTML(f"<b>{checks.escaped(title)}</b>"), *rows, self.chart, self.result])
         self.view.add_class("tt-live")
         self._run(False)
         self._draw()
@@ -140,12 +143,12 @@ class TrainPanel:
             if len(runs) < seeds:
                 show()  # stopped: with the epochs since the last drawing
             self.runs = runs if len(runs) == seeds else self.runs
-            said = html.escape(_outcome(mine, total, self.y, time.perf_counter() - started))
+            said = checks.escaped(_outcome(mine, total, self.y, time.perf_counter() - started))
             self.result.value = f'<p role="status">{said}</p>'
         except Exception as error:  # a thread has no cell to show it in: the panel shows it and keeps it
             self.error, self.history = error, [t for t in self.history if len(t.runs)]
             kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
-            text = html.escape(kind + str(error).strip().partition("\n")[0])
+            text = checks.escaped(kind + str(error).strip().partition("\n")[0])
             self.result.value = f'<p role="alert"><b>The training ended with an error.</b> {text}</p>'
         finally:
             torch.set_num_threads(threads)
@@ -178,14 +181,15 @@ class TrainPanel:
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set(xlabel="epoch", ylabel=label, xlim=(1, last))
             if lines:
-                ax.legend(loc="upper left", bbox_to_anchor=(0, -0.22), fontsize=11)
+                plots.add_legend(ax, loc="upper left", bbox_to_anchor=(0, -0.22), fontsize=11)
             finding = f"{label.capitalize()} by epoch, mean over seeds. {'; '.join(told) or 'Nothing is trained yet'}."
             self.chart.value = plots.picture(ax, finding).svg()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        items = [f"<li>{_label(f)}: {', '.join(_text(f, v) for v in values)}</li>" for f, values in self.fields.items()]
+        items = [f"{_label(f)}: {', '.join(_text(f, v) for v in values)}" for f, values in self.fields.items()]
+        items = [f"<li>{checks.escaped(item)}</li>" for item in items]
         text = f"""<div class="tt-train" style="border:1px solid currentColor;border-radius:6px;padding:.2rem 1.1rem">
-<p><b>{html.escape(self.title)}.</b> In Jupyter or Colab, a panel here trains new models at any setting you pick, and
+<p><b>{checks.escaped(self.title)}.</b> In Jupyter or Colab, a panel here trains new models at any setting you pick, and
 draws their curves while they train. It offers:</p><ul>{"".join(items)}<li>seeds: 1 to 64</li></ul>
 <p>To use it, open this chapter with the launch button at the top of the page, and run its cells.</p></div>"""
         bundle = {"text/html": text, "text/plain": f"<TrainPanel: {self.title}>"}

@@ -222,10 +222,16 @@ def build(name: str, shape, classes: int, **options) -> nn.Module:
     Raises ValueError for an unknown name or a value that the model cannot have.
     """
     checks.one_of("model", name, MODELS)
+    for side in checks.several("shape", shape, "(1, 28, 28)"):
+        checks.integer("shape", side, low=1, try_="(1, 28, 28)")
+    checks.integer("classes", classes, low=1, try_="10")
+    checks.number("dropout", options.get("dropout", 0), low=0, below=1, try_="0.5")
+    checks.known("option of models", options, {k for taken in OPTIONS.values() for k in taken})
     taken = {k: v for k, v in options.items() if k in OPTIONS[name]}
     return MODELS[name](tuple(shape), classes, **taken)
 
 
 def weight_layers(model: nn.Module) -> list[nn.Module]:
     """The linear and convolutional layers in order of depth: those that an initialization sets."""
+    checks.kind("model", model, nn.Module, "an nn.Module, such as models.build(...)")
     return [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]

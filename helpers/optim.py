@@ -65,7 +65,7 @@ OPTIMIZERS = {
     "sgd": lambda p, o: torch.optim.SGD(p, o.lr, weight_decay=o.weight_decay, fused=True),
     "momentum": lambda p, o: torch.optim.SGD(p, o.lr, momentum=o.momentum, weight_decay=o.weight_decay, fused=True),
     "nesterov": lambda p, o: torch.optim.SGD(
-        p, o.lr, momentum=o.momentum, nesterov=True, weight_decay=o.weight_decay, fused=True
+        p, o.lr, momentum=o.momentum, nesterov=o.momentum > 0, weight_decay=o.weight_decay, fused=True
     ),
     "adagrad": lambda p, o: torch.optim.Adagrad(p, o.lr, weight_decay=o.weight_decay, fused=p[0].device.type == "cpu"),
     "rmsprop": lambda p, o: torch.optim.RMSprop(p, o.lr, alpha=0.99, weight_decay=o.weight_decay),
@@ -79,10 +79,13 @@ READS = {
     "beta2": ("adam", "adamw"),
 }
 L1_STEPS = ("gradient", "proximal")
+# What `make` reads, and the bound that each stays below.
+READ = {"lr": None, "momentum": 1, "beta1": 1, "beta2": 1, "weight_decay": None, "l1": None}
 
 
 def soft_threshold(w: Tensor, amount: float) -> Tensor:
     """sign(w) max(|w| - amount, 0): the proximal step of an L1 penalty, which gives exact zeros (Donoho 1995)."""
+    checks.tensor("w", w, low=0), checks.number("amount", amount, low=0, try_="0.1")
     return w.sign() * (w.abs() - amount).clamp(min=0)
 
 
@@ -111,7 +114,14 @@ def make(name: str, parameters, options) -> torch.optim.Optimizer:
     `weight_decay` is an L2 penalty added to the gradient, for "adamw" decoupled from it; `l1` a penalty on absolute
     values, by its subgradient or by a proximal step (`l1_step`). Raises ValueError for an unknown name.
     """
-    optimizer = OPTIMIZERS[checks.one_of("optimizer", name, OPTIMIZERS)](list(parameters), options)
+    checks.one_of("optimizer", name, OPTIMIZERS)
+    parameters = checks.several("parameters", parameters, "model.parameters()")
+    for p in parameters:
+        checks.kind("parameters", p, torch.Tensor, "a list of tensors, such as model.parameters()")
+    checks.fields("options", options, READ)
+    for field, below in READ.items():
+        checks.number(field, getattr(options, field), low=0, below=below)
+    optimizer = OPTIMIZERS[name](parameters, options)
     if options.l1:
-        _with_l1(optimizer, options.l1, options.l1_step)
+        _with_l1(optimizer, options.l1, getattr(options, "l1_step", "gradient"))
     return optimizer

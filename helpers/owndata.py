@@ -6,6 +6,9 @@ the rows, so that you can repair them.
 
 from __future__ import annotations
 
+import inspect
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +16,14 @@ import numpy as np
 from helpers import checks, splits
 from helpers.data import Dataset, build
 
+MOST_BYTES = 4 << 30  # of a file, unpacked; what is larger is a mistake or a trap, and would fill the memory
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # Pillow knows more, and starts programs for some
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 def _features(name: str, x) -> np.ndarray:
     """x as numbers (n, d) or (n, c, h, w); images without a channel axis get one."""
-    x = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    x = splits.array(name, x)
     if x.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} has dtype {x.dtype}, not numbers; turn every entry into a number, and check that all rows have "
@@ -49,7 +54,7 @@ def _few(rows) -> str:
 
 def _labels(name: str, y, n: int) -> np.ndarray:
     """y as a clean 1-D array of names or whole numbers, one for each of n rows."""
-    y = splits.column(name, y.detach().cpu() if hasattr(y, "detach") else y, n)
+    y = splits.column(name, y, n)
     if y.dtype.kind == "f":
         rows = np.flatnonzero(y != np.round(y))
         if len(rows):
@@ -58,12 +63,11 @@ def _labels(name: str, y, n: int) -> np.ndarray:
                 f"names, or cut a measured quantity into classes first."
             )
         y = y.astype(np.int64)
-    if y.dtype.kind == "O":
-        kinds = {type(v).__name__ for v in y}
-        if kinds != {"str"}:
-            raise TypeError(f"{name} mixes entries of type {', '.join(sorted(kinds))}; make every label a str.")
-        y = y.astype(str)
-    return y
+    if y.dtype.kind in "OUS" and not all(isinstance(v, str) for v in y):
+        raise TypeError(f"{name} holds labels of type {type(y[0]).__name__}; make every label a str or a whole number.")
+    if y.dtype.kind not in "OUiub":
+        raise TypeError(f"{name} has dtype {y.dtype}; make every label a str or a whole number.")
+    return y.astype(str) if y.dtype.kind == "O" else y
 
 
 def _coded(name: str, y, classes) -> np.ndarray:
@@ -90,6 +94,7 @@ def from_arrays(
     Raises ValueError or TypeError with one sentence: NaN, infinite or huge numbers (which rows), shapes and
     lengths that do not fit, a single class, a class without a training row.
     """
+    checks.text("name", name, empty=False), checks.text("provenance", provenance)
     x = _features("x", x)
     y = _labels("y", y, len(x))
     classes = np.unique(y)
@@ -130,10 +135,27 @@ def from_arrays(
 
 
 def _file(path, what: str) -> Path:
-    path = Path(path).expanduser()
+    path = checks.path("path", path)
     if not path.is_file():
         raise ValueError(f"path={str(path)!r} is not a file; give the path of {what}.")
+    _small(path, path.stat().st_size)
     return path
+
+
+def _small(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{checks.place(path)} holds {size:,} bytes, but at most {MOST_BYTES:,} are read; keep fewer rows in it."
+        )
+
+
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _settings(settings: dict, *taken: str) -> None:
+    allowed = inspect.signature(from_arrays).parameters
+    checks.known("setting", settings, [k for k in allowed if k not in ("x", "y", *taken)])
 
 
 def from_npz(path, **settings) -> Dataset:
@@ -141,19 +163,25 @@ def from_npz(path, **settings) -> Dataset:
 
     Other settings go to `from_arrays`. Pickled objects are never loaded. Raises ValueError with one sentence.
     """
+    _settings(settings)
     path = _file(path, "an .npz file")
     try:
+        with zipfile.ZipFile(path) as archive:
+            checks.members(archive, MOST_BYTES)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in getattr(file, "files", ())}
+            arrays = {key: file[key] for key in file.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
     except Exception as error:  # zipfile, zlib and numpy each raise their own kinds
         raise ValueError(
-            f"{path} cannot be read as an .npz file of plain arrays ({error}); "
+            f"{checks.place(path)} cannot be read as an .npz file of plain arrays ({_why(error)}); "
             f"write it with np.savez(path, x=..., y=...) and no dtype=object."
         ) from error
     for key in ("x", "y"):
         if key not in arrays:
             raise ValueError(
-                f"{path} has no array {key!r} (it has {', '.join(arrays) or 'none'}); use np.savez(path, x=..., y=...)."
+                f"{checks.place(path)} has no array {key!r} (it has {checks.place(', '.join(arrays) or 'none')}); "
+                f"use np.savez(path, x=..., y=...)."
             )
     extra = {key: arrays[key] for key in ("x_test", "y_test", "groups", "times") if key in arrays}
     given = {"name": path.stem, "provenance": f"file {path.name}", **extra, **settings}
@@ -171,23 +199,34 @@ def from_csv(path, *, label, drop=(), groups=None, times=None, **settings) -> Da
     """
     import pandas as pd
 
+    _settings(settings)
     path = _file(path, "a CSV file")
     try:
-        table = pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            names = pd.read_csv(path, header=None, nrows=1, dtype=str, compression=None).iloc[0]
+            table = pd.read_csv(path, index_col=False, compression=None)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read as CSV ({error}); write one header line and one line a row."
+            f"{checks.place(path)} cannot be read as CSV ({_why(error)}); write one header line and one line a row."
         ) from error
-    drop = [drop] if isinstance(drop, str) else list(drop)
+    if not len(table):
+        raise ValueError(f"{checks.place(path)} holds a header line and no rows; write one line a row below it.")
+    if names.duplicated().any() or names.isna().any():
+        wrong = names[names.duplicated() | names.isna()].iloc[0]
+        told = "a column without a name" if pd.isna(wrong) else f"two columns named {wrong!r}"
+        raise ValueError(f"{checks.place(path)} has {told}; give each column its own name in the header line.")
+    drop = [drop] if isinstance(drop, str) else checks.several("drop", drop, "['id']", empty=True)
     for role, column in (("label", label), ("groups", groups), ("times", times), *(("drop", c) for c in drop)):
-        if column is not None:
+        if column is not None or role == "label":
             checks.one_of(role, column, table.columns)
     features = table.drop(columns={c for c in (label, groups, times, *drop) if c is not None})
     text = [c for c in features.columns if features[c].dtype.kind not in "fiub"]
     if text:
         raise ValueError(
-            f"Column {text[0]!r} of {path} holds text (such as {features[text[0]].dropna().iloc[0]!r}); turn it into "
-            f"numbers, or leave it out with drop={text!r}."
+            f"Column {text[0]!r} of {checks.place(path)} holds text (such as "
+            f"{checks.show(features[text[0]].dropna().iloc[0])}); turn it into numbers, or leave it out with "
+            f"drop={text!r}."
         )
     given = {"name": path.stem, "provenance": f"file {path.name}", **settings}
     for role, column in (("groups", groups), ("times", times)):
@@ -206,26 +245,37 @@ def from_folder(path, *, size=(28, 28), gray=True, **settings) -> Dataset:
     """
     from PIL import Image
 
-    path = Path(path).expanduser()
+    _settings(settings)
+    path, gray = checks.path("path", path), checks.flag("gray", gray)
     if not path.is_dir():
         raise ValueError(f"path={str(path)!r} is not a folder; give a folder that holds one folder for each class.")
-    if len(tuple(size)) != 2:
-        raise ValueError(f"size={size!r} is not allowed: give (height, width) in pixels, such as (28, 28).")
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise ValueError(f"size={checks.show(size)} is not allowed: give (height, width) in pixels, such as (28, 28).")
     height, width = (checks.integer("size", side, low=1, high=4096) for side in size)
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise ValueError(f"{path} holds {len(names)} class folders; make one folder for each class, at least 2.")
+        told = f"{checks.place(path)} holds {len(names)} class folders"
+        raise ValueError(f"{told}; make one folder for each class, at least 2.")
     x, y = [], []
     for name in names:
         files = sorted(p for p in Path(path, name).iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.name[0] != ".")
         if not files:
-            raise ValueError(f"Class folder {name!r} of {path} holds no image; add images or remove the folder.")
+            raise ValueError(
+                f"Class folder {name!r} of {checks.place(path)} holds no image; add images or remove the folder."
+            )
         for file in files:
             try:
-                with Image.open(file) as image:
+                if not file.is_file():  # a pipe would be waited for
+                    raise OSError("not a file")
+                with (
+                    warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+                    Image.open(file, formats=IMAGE_FORMATS) as image,
+                ):
                     image = image.convert("L" if gray else "RGB").resize((width, height), Image.Resampling.BILINEAR)
             except Exception as error:  # Pillow's decoders raise many kinds
-                raise ValueError(f"{file} cannot be read as an image ({error}); repair or remove it.") from error
+                raise ValueError(
+                    f"{checks.place(file)} cannot be read as an image ({_why(error)}); repair or remove it."
+                ) from error
             pixels = np.asarray(image)
             x.append(pixels[None] if gray else pixels.transpose(2, 0, 1))
             y.append(name)

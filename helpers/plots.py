@@ -7,7 +7,6 @@ the colour of the page, so that they are readable on light and dark.
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import checks, readout, surfaces
+from helpers import checks, readout, splits, surfaces
+from helpers.compare import Comparison
 
 INK, RULE = "#101213", "#d0d7d1"  # stand for the page's text and line colours, see _themed
 # The hues of Okabe & Ito (2008); three are darker, so that each reaches 3:1 on a white page and on a dark one.
@@ -66,6 +66,9 @@ def figure(panels: int = 1, *, width: float | None = None, height: float = 3.2) 
     `picture` sets panels side by side where there is room and under one another on a phone. Sizes in inches.
     """
     checks.integer("panels", panels, low=1, high=6, try_="2")
+    for name, inches in (("width", width), ("height", height)):
+        if inches is not None or name == "height":
+            checks.number(name, inches, low=0.5, high=50, try_="4.0")
     with matplotlib.rc_context(STYLE):
         size = (width or (5.2 if panels == 1 else 4.0), height)
         axes = tuple(Figure(figsize=size, layout="constrained").subplots() for _ in range(panels))
@@ -73,7 +76,12 @@ def figure(panels: int = 1, *, width: float | None = None, height: float = 3.2) 
 
 
 def _frame(table) -> pd.DataFrame:
-    return table.frame() if hasattr(table, "frame") else table
+    table = table.frame() if callable(getattr(table, "frame", None)) else table
+    return checks.kind("table", table, pd.DataFrame, "Runs or a pandas DataFrame")
+
+
+def _axes(name: str, ax) -> Axes:
+    return checks.kind(name, ax, Axes, "matplotlib Axes; h.figure() makes them")
 
 
 def plot_lines(
@@ -84,9 +92,13 @@ def plot_lines(
     `table` is Runs or a DataFrame with the columns named; accuracies are drawn in percent. Raises TypeError for a
     column that is not there.
     """
-    frame = _frame(table)
-    checks.known("column", [c for c in (x, y, color) if c], frame.columns)
-    ax = figure() if ax is None else ax
+    frame, ax = _frame(table), figure() if ax is None else _axes("ax", ax)
+    checks.known("column", [x, y, *([] if color is None else [color])], frame.columns)
+    checks.known("column of numbers", [y], frame.select_dtypes(["number", "bool"]).columns)
+    for name, value in (("logx", logx), ("logy", logy), ("legend", legend)):
+        checks.flag(name, value)
+    if not len(frame):
+        raise ValueError("table has 0 rows: there is nothing to draw; check the filter that made it.")
     k = 100 if y.endswith("accuracy") else 1
     groups = [("", frame)] if color is None else frame.groupby(color, sort=False, dropna=False)
     with matplotlib.rc_context(STYLE):
@@ -94,15 +106,23 @@ def plot_lines(
             by = group.groupby(x)[y]
             mean, low, high = k * by.mean(), k * by.min(), k * by.max()
             ax.fill_between(mean.index, low, high, color=PALETTE[i % 7], alpha=0.18, linewidth=0)
-            ax.plot(mean.index, mean, color=PALETTE[i % 7], linestyle=DASHES[i % 7], label=str(name))
-        ax.set(xlabel=LABELS.get(x, x.replace("_", " ")), ylabel=LABELS.get(y, y.replace("_", " ")))
+            ax.plot(mean.index, mean, color=PALETTE[i % 7], linestyle=DASHES[i % 7], label=checks.visible(name))
+        ax.set_xlabel(LABELS.get(x, x.replace("_", " ")), parse_math=False)
+        ax.set_ylabel(LABELS.get(y, y.replace("_", " ")), parse_math=False)
         if logx:
             ax.set_xscale("log")
         if logy:
             ax.set_yscale("log")
         if color is not None and legend:
-            ax.legend(title=LABELS.get(color, color.replace("_", " ")))
+            add_legend(ax, title=LABELS.get(color, color.replace("_", " ")))
     return ax
+
+
+def add_legend(ax: Axes, **look) -> None:
+    """The legend of these Axes, its words as they are: a $ in a name begins no formula."""
+    box = _axes("ax", ax).legend(**look)
+    for text in (*box.get_texts(), box.get_title()):
+        text.set_parse_math(False)
 
 
 def plot_curves(runs, *, y: str = "val_accuracy", color: str | None = None, ax: Axes | None = None) -> Axes:
@@ -112,7 +132,8 @@ def plot_curves(runs, *, y: str = "val_accuracy", color: str | None = None, ax: 
 
 def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
     """The first arm minus each other: a dot for every seed, a bar for the 95 % interval, a diamond for the mean."""
-    ax = figure(height=0.6 + 0.55 * len(comparison.arms)) if ax is None else ax
+    checks.kind("comparison", comparison, Comparison, "a Comparison, as compare(...) returns it")
+    ax = figure(height=0.6 + 0.55 * len(comparison.arms)) if ax is None else _axes("ax", ax)
     first, others = comparison.arms[0], comparison.arms[1:]
     share = comparison.score.endswith("accuracy")
     k, sign = (100 if share else 1), (1 if comparison.higher_is_better else -1)
@@ -125,7 +146,7 @@ def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
             ax.plot([k * i.mean], [row], "D", color=INK, markersize=6)
         ax.axvspan(-k * comparison.margin, k * comparison.margin, color=RULE, alpha=0.6, linewidth=0)
         ax.axvline(0, color=INK, linewidth=1)
-        ax.set_yticks(range(len(others)), [f"{first} − {arm}" for arm in others])
+        ax.set_yticks(range(len(others)), [f"{first} − {arm}" for arm in others], parse_math=False)
         ax.set(
             ylim=(len(others) - 0.5, -0.5),
             xlabel=f"difference in {comparison.score.replace('_', ' ')}" + " (points)" * share,
@@ -135,7 +156,17 @@ def plot_differences(comparison, *, ax: Axes | None = None) -> Axes:
 
 def plot_images(images, titles: Sequence[str] = (), *, columns: int = 8) -> Axes:
     """A sheet of grey images (n, h, w) or (n, 1, h, w), with a title over each when given. Returns the last Axes."""
-    images = np.asarray(images).squeeze(1) if np.ndim(images) == 4 else np.asarray(images)
+    images = splits.array("images", images)
+    images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
+    checks.integer("columns", columns, low=1, high=64, try_="8")
+    titles = checks.several("titles", titles, "['a', 'b']", empty=True)
+    if images.ndim != 3 or 0 in images.shape or images.dtype.kind not in "fiub":
+        told = f"images has shape {images.shape} and dtype {images.dtype}"
+        raise ValueError(f"{told}; give grey images, numbers of shape (n, height, width).")
+    if not np.isfinite(images).all():
+        raise ValueError("images holds NaN or infinite numbers; mend them before you draw.")
+    if titles and len(titles) != len(images):
+        raise ValueError(f"titles has {len(titles)} entries for {len(images)} images; give one for each, or none.")
     rows = -(-len(images) // columns)
     fig = Figure(figsize=(5.2, rows * (5.2 / columns + 0.22 * bool(len(titles)))), layout="constrained")
     for i, image in enumerate(images):
@@ -143,7 +174,7 @@ def plot_images(images, titles: Sequence[str] = (), *, columns: int = 8) -> Axes
         ax.imshow(image, cmap="gray", interpolation="nearest")
         ax.axis("off")
         if len(titles):
-            ax.set_title(titles[i], fontsize=9, color=INK)
+            ax.set_title(str(titles[i]), fontsize=9, color=INK, parse_math=False)
     return ax
 
 
@@ -200,8 +231,8 @@ class Picture:
         return out.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        note = f'<p class="tt-note">{html.escape(self.note)}</p>' if self.note else ""
-        body = f'<div class="tt-panels">{self.svg()}</div><figcaption>{html.escape(self.finding)}</figcaption>'
+        note = f'<p class="tt-note">{checks.escaped(self.note)}</p>' if self.note else ""
+        body = f'<div class="tt-panels">{self.svg()}</div><figcaption>{checks.escaped(self.finding)}</figcaption>'
         table = readout.fold(readout.numbers(self.figures), "the numbers of this figure")
         return {
             "text/html": f'<figure class="tt-picture">{body}{note}{table}</figure>',
@@ -217,25 +248,31 @@ def picture(axes: Axes | Sequence[Axes], finding: str, note: str = "") -> Pictur
     """
     if not isinstance(finding, str) or len(finding.strip()) < 20:
         raise ValueError(
-            f"finding={finding!r} is not allowed: say in a sentence what the figure shows; it is its alt text."
+            f"finding={checks.show(finding)} is not allowed: say in a sentence what the figure shows; it is its alt "
+            f"text."
         )
-    figures = dict.fromkeys(ax.figure for ax in ([axes] if isinstance(axes, Axes) else axes))
-    return Picture(tuple(figures), finding.strip(), note)
+    axes = checks.several("axes", [axes] if isinstance(axes, Axes) else axes, "h.figure(2)")
+    figures = dict.fromkeys(_axes("axes", ax).figure for ax in axes)
+    return Picture(tuple(figures), finding.strip(), checks.text("note", note))
 
 
 def _themed(svg: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
-    role = f'role="img" aria-label="{html.escape(alt, quote=True)}"' if alt else 'aria-hidden="true"'
+    role = f'role="img" aria-label="{checks.escaped(alt)}"' if alt else 'aria-hidden="true"'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'{role} viewBox="0 0 {width:g} {height:g}" '
         f'style="width:100%;max-width:{width:.0f}pt;height:auto">'
     )
     svg = head + svg[svg.index(">") + 1 :]
-    svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    return checks.visible(re.sub(r"<[^>]*>", _retouched, svg))  # tags alone: the words stay as they are
+
+
+def _retouched(tag: re.Match) -> str:
+    tag = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", tag[0])
+    tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
     # in the course of a line a tenth of a point is finer than any screen
-    svg = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), svg)
-    return svg.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")
+    tag = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), tag)
+    return tag.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")

@@ -22,7 +22,9 @@ def layer_scales(recipes: Recipe | Iterable[Recipe], data, *, seeds: int = 8, n:
     the loss gradient with respect to that output (per example), weight_sd = standard deviation of the layer's weights,
     and every field of the recipe. A quantity that overflows is infinite or NaN: it is not hidden.
     """
-    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+    recipes = checks.several("recipes", [recipes] if isinstance(recipes, Recipe) else recipes, "Recipe().vary(...)")
+    for recipe in recipes:
+        training.given(recipe, data)
     seeds, n = checks.integer("seeds", seeds, low=1, try_="8"), checks.integer("n", n, low=1, try_="256")
     rows = []
     for recipe in recipes:
@@ -36,6 +38,7 @@ def layer_scales(recipes: Recipe | Iterable[Recipe], data, *, seeds: int = 8, n:
 
 def model_scales(model: nn.Module, x: Tensor, y: Tensor, loss) -> list[dict]:
     """One dict per layer for this model and batch: layer, signal, gradient, weight_sd (see `layer_scales`)."""
+    checks.function("loss", loss, "losses.cross_entropy"), _batch(model, x, y)
     layers, outputs = models.weight_layers(model), []
 
     def keep(module, args, out):
@@ -60,11 +63,25 @@ def model_scales(model: nn.Module, x: Tensor, y: Tensor, loss) -> list[dict]:
     ]
 
 
+def _batch(model, x, y) -> None:
+    checks.kind("model", model, nn.Module, "an nn.Module, such as training.fresh_model(recipe, data)")
+    checks.finite("x", checks.tensor("x", x, low=2))
+    checks.labels("y", y, len(x), _classes(model))
+
+
+def _classes(model: nn.Module) -> int:
+    """Outputs of the model's last weight layer; without one, as many as one likes."""
+    layers = models.weight_layers(model)
+    return len(layers[-1].weight) if layers else 2**31
+
+
 def distinct_units(layer: nn.Module, tolerance: float = 1e-6) -> int:
     """How many units of a linear layer are different: rows of [weight, bias] that no earlier row equals.
 
     Two rows are equal when no entry differs by more than `tolerance` times the largest absolute entry.
     """
+    checks.kind("layer", layer, nn.Linear | nn.Conv2d, "a linear or convolutional layer of a model")
+    checks.number("tolerance", tolerance, low=0, below=1, try_="1e-6")
     rows = torch.cat([layer.weight.flatten(1), layer.bias[:, None]], 1).detach()
     limit = tolerance * max(rows.abs().max().item(), 1e-30)
     same = (torch.cdist(rows, rows, p=float("inf")) <= limit).int()
@@ -76,6 +93,7 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
     It says how steep the learned function is: 0 is flat.
     """
+    _batch(model, x, y)
     x = x.detach().clone().requires_grad_()
     model.eval()
     model(x).gather(1, y[:, None]).sum().backward()
@@ -87,7 +105,7 @@ def full_loss_trace(recipe: Recipe, data, steps: int) -> Tensor:
 
     The recipe decides batch size, rate and optimizer; training is `training.fit`.
     """
-    checks.integer("steps", steps, low=1, try_="100")
+    training.given(recipe, data), checks.integer("steps", steps, low=1, high=1_000_000, try_="100")
     data = training.prepared(recipe, data)
     model = training.fresh_model(recipe, data)
     optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)

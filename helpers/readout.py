@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -12,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+
+from helpers import checks
 
 SHOWN = 24  # rows of the table on the page; the file has them all
 KEPT = 400  # rows of the file
@@ -81,17 +82,18 @@ def fold(table: pd.DataFrame, title: str) -> str:
         return ""
     full = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), KEPT)).round().astype(int))]
     shown = full.iloc[np.unique(np.linspace(0, len(full) - 1, min(len(full), SHOWN)).round().astype(int))]
-    code = base64.b64encode(full.to_csv(index=False).encode()).decode()
+    file = full.rename(columns=lambda name: checks.inert(checks.visible(name))).map(checks.inert)
+    code = base64.b64encode(checks.visible(file.to_csv(index=False)).encode()).decode()
     less = f" {len(shown)} of {len(full)} rows are shown; the file has all of them." if len(shown) < len(full) else ""
-    heads = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in shown)
+    heads = "".join(f'<th scope="col">{checks.escaped(c)}</th>' for c in shown)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{checks.escaped(_cell(v))}</td>" for v in row) + "</tr>"
         for row in shown.itertuples(index=False)
     )
     return (
         '<details class="tt-data"><summary>Table</summary>'
         f'<p><a download="figure.csv" href="data:text/csv;base64,{code}">Download CSV</a>{less}</p>'
-        f'<div class="tt-scroll" tabindex="0" role="region" aria-label="{html.escape(title, quote=True)}">'
+        f'<div class="tt-scroll" tabindex="0" role="region" aria-label="{checks.escaped(title)}">'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
 

@@ -113,7 +113,7 @@ class Recipe:
         checks.integer("epochs", self.epochs, low=1, try_="10")
         checks.integer("seed", self.seed, low=0, try_="0")
         checks.one_of("augment", self.augment, augment.AUGMENTS)
-        checks.number("augment_strength", self.augment_strength, low=0, try_="1.0")
+        checks.number("augment_strength", self.augment_strength, low=0, high=augment.MOST, try_="1.0")
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), above=0, try_="1.0")
@@ -127,6 +127,9 @@ class Recipe:
                         f"{name}={getattr(self, name)!r} would do nothing: {choice}={getattr(self, choice)!r} does "
                         f"not read it; leave it out, or choose {choice}={' or '.join(map(repr, readers))}."
                     )
+        for field in dataclasses.fields(self):  # 1 for 1.0 and numpy's numbers are the same run as Python's own
+            kind, value = {"f": float, "i": int, "s": str}[field.type[0]], getattr(self, field.name)
+            object.__setattr__(self, field.name, value if value is None else kind(value))
 
     def but(self, **changes) -> Recipe:
         """The same recipe with some fields changed: `base.but(lr=0.3)`."""
@@ -143,6 +146,7 @@ class Recipe:
 
     def differs(self, other: Recipe) -> tuple[str, ...]:
         """The names of the fields in which two recipes differ."""
+        checks.kind("other", other, Recipe, "a Recipe")
         return tuple(name for name in FIELDS if getattr(self, name) != getattr(other, name))
 
     def __str__(self) -> str:

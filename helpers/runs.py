@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
@@ -13,12 +14,14 @@ import pathlib
 import platform
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
 
 from helpers import checks
+from helpers.data import Dataset
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
@@ -26,6 +29,9 @@ DEFINING = (
     "stacks",
     "engine",
 )  # fmt: skip
+
+
+MOST_BYTES = 1 << 30  # of a file, unpacked: some 250,000 runs; what is larger would fill the memory
 
 
 @functools.cache
@@ -59,6 +65,10 @@ class Runs:
     table: pd.DataFrame
     curves: pd.DataFrame
 
+    def __post_init__(self):
+        for name in ("table", "curves"):
+            checks.kind(name, getattr(self, name), pd.DataFrame, "a pandas DataFrame, as train(...) makes it")
+
     @classmethod
     def empty(cls) -> Runs:
         return cls(pd.DataFrame(), pd.DataFrame())
@@ -66,6 +76,13 @@ class Runs:
     @classmethod
     def from_curves(cls, recipes: Sequence[Recipe], curves: Sequence[list[dict]], data, device: str) -> Runs:
         """Tables from what the training functions return: one list of epoch rows for each recipe."""
+        curves = checks.several("curves", curves, "the second value of train_stack")
+        for recipe in checks.several("recipes", recipes, "[Recipe()]"):
+            checks.kind("recipes", recipe, Recipe, "a list of Recipes")
+        rows = [c[-1] if isinstance(c, list) and c else None for c in curves]
+        if len(curves) != len(recipes) or not all(isinstance(r, dict) and "train_loss" in r for r in rows):
+            raise ValueError(f"curves={checks.show(curves)} is not allowed: give the epochs' rows of each of recipes.")
+        checks.kind("data", data, Dataset, "a Dataset"), checks.text("device", device, empty=False)
         rows, points = [], []
         for recipe, curve in zip(recipes, curves, strict=True):
             name = run_id(recipe, data)
@@ -81,6 +98,7 @@ class Runs:
         return len(self.table)
 
     def __add__(self, other: Runs) -> Runs:
+        checks.kind("other", other, Runs, "Runs, as train(...) returns them")
         both = [r for r in (self, other) if len(r)]
         if len(both) < 2:
             return both[0] if both else self
@@ -91,6 +109,9 @@ class Runs:
 
     def select(self, ids: Iterable[str]) -> Runs:
         """The runs with these ids, in this order; ids that are not there are left out."""
+        ids = checks.several("ids", ids, "runs.table['run']", empty=True)
+        for i in ids:
+            checks.text("ids", i)
         if not len(self):
             return self
         at = {name: i for i, name in enumerate(self.table["run"])}
@@ -107,20 +128,28 @@ class Runs:
         keep = pd.Series(True, index=self.table.index)
         for name, value in fields.items():
             column = self.table[name]
-            keep &= column.isna() if value is None else column.isin(value if isinstance(value, list) else [value])
+            values = checks.once(name, list(value) if isinstance(value, list | tuple) else [value])
+            keep &= column.isna() if value is None else column.isin(values)
         return self.select(self.table["run"][keep])
+
+    def _some(self) -> None:
+        if not len(self):
+            raise ValueError("There are no runs here; train some, or check the filter that left none.")
 
     def frame(self) -> pd.DataFrame:
         """The curves joined with the recipe fields of their runs: the form that plots and explorers take."""
+        self._some()
         return self.curves.merge(self.table[["run", *FIELDS, "diverged"]], on="run", how="left", validate="many_to_one")
 
     def varied(self) -> list[str]:
         """The recipe fields that differ among these runs, the seed left out."""
+        self._some()
         return [f for f in FIELDS if f != "seed" and self.table[f].nunique(dropna=False) > 1]
 
     def summary(self, score: str = "val_accuracy") -> pd.DataFrame:
         """Mean, sd and n of a score for each setting, and how many of its runs diverged."""
         checks.known("column of runs", [score], self.table.columns)
+        checks.known("column of numbers", [score], self.table.select_dtypes("number").columns)
         by = self.varied()
         groups = self.table.groupby(by, sort=False, dropna=False) if by else self.table.groupby(lambda _: "all runs")
         out = groups.agg(mean=(score, "mean"), sd=(score, "std"), n=(score, "size"), diverged=("diverged", "sum"))
@@ -128,7 +157,8 @@ class Runs:
 
     def epochs_to(self, score: str, target: float) -> pd.Series:
         """For each run the first epoch at which the score is at least the target; infinite when it never is."""
-        checks.known("column of curves", [score], self.curves.columns)
+        checks.known("column of curves", [score], self.curves.select_dtypes("number").columns)
+        checks.number("target", target)
         hit = self.curves[self.curves[score] >= target].groupby("run")["epoch"].min()
         return self.table["run"].map(hit).fillna(math.inf)
 
@@ -145,7 +175,7 @@ class Runs:
 
     def save(self, path) -> None:
         """Write both tables into one .zip of JSON (a list per column, exact floats). It appears whole or not at all."""
-        path = pathlib.Path(path)
+        path = checks.path("path", path)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in ("table", "curves"):
@@ -167,21 +197,48 @@ class Runs:
     @classmethod
     def load(cls, path, *, missing_ok: bool = False) -> Runs:
         """Read what `save` wrote. Raises FileNotFoundError or ValueError with one sentence."""
-        path = pathlib.Path(path)
+        path = checks.path("path", path)
+        checks.flag("missing_ok", missing_ok)
         if not path.exists():
             if missing_ok:
                 return cls.empty()
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
         try:
             with zipfile.ZipFile(path) as archive:
-                tables = [pd.DataFrame(json.loads(archive.read(f"{name}.json"))) for name in ("table", "curves")]
-            if not {"run", "seed"} <= set(tables[0].columns) or "run" not in tables[1].columns:
-                raise KeyError("columns")
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+                checks.members(archive, MOST_BYTES)
+                return cls(*_sound([json.loads(archive.read(f"{name}.json")) for name in ("table", "curves")]))
+        except UNSOUND as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a false offset in the file gives
+                raise OSError(f"path={str(path)!r} could not be read: {error.strerror or error}.") from error
             raise ValueError(
                 f"path={str(path)!r} is not a file of runs; delete it, or give one that Runs.save wrote."
             ) from error
-        return cls(_clean(tables[0]), tables[1])
+
+
+UNSOUND = (
+    OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError,
+    NotImplementedError, RuntimeError, zlib.error, EOFError,
+)  # fmt: skip
+
+
+def _sound(tables: Sequence[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables from what a file says; raises one of UNSOUND where that cannot be runs, whoever wrote it."""
+    for values in (values for columns in tables for values in columns.values()):
+        if not isinstance(values, list) or not all(v is None or type(v) in (str, bool, int, float) for v in values):
+            raise TypeError("a column is a list of single values")
+    table, curves = map(pd.DataFrame, tables)
+    if any(table[f].dtype.kind != "i" for f in FIELDS if type(DEFAULTS[f]) is int and f != "batch_size" and f in table):
+        raise TypeError("sizes and seeds are whole numbers")
+    texts = {"run", "data", "device", "torch", *(f for f in FIELDS if type(DEFAULTS[f]) is str)}
+    for frame in (table, curves):
+        for name in frame:
+            if name in texts and not frame[name].map(lambda v: isinstance(v, str)).all():
+                raise TypeError(f"{name} holds texts")
+            if name not in texts and frame[name].dtype.kind not in "fiub" and frame[name].notna().any():
+                raise TypeError(f"{name} holds numbers")
+    if not table["run"].is_unique or table["seed"].min() < 0 or not curves["run"].isin(table["run"]).all():
+        raise ValueError("a run is there once, and each curve belongs to one")
+    return _clean(table), curves
 
 
 def _clean(table: pd.DataFrame) -> pd.DataFrame:

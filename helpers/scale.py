@@ -21,4 +21,7 @@ def current() -> str:
 
 def scale(*, smoke, book, full=None):
     """Pick a size by the scale in force: `seeds = scale(smoke=2, book=8, full=30)`. `full` defaults to `book`."""
+    for name, value in (("smoke", smoke), ("book", book)):
+        if value is None:
+            raise ValueError(f"{name}=None is not allowed: give a size for this scale, such as {name}=8.")
     return {"smoke": smoke, "book": book, "full": book if full is None else full}[current()]

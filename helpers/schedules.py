@@ -74,6 +74,7 @@ def lr_factor(schedule: str, warmup: float, progress: float) -> float:
     outside [0, 1].
     """
     checks.one_of("schedule", schedule, SCHEDULES)
+    checks.number("warmup", warmup, low=0, high=1, try_="0.1")
     checks.number("progress", progress, low=0, high=1)
     if progress < warmup:
         return progress / warmup

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import html
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,12 +30,15 @@ def source(*functions, docs: bool = False) -> Source:
 
     Raises TypeError for something that has no Python source.
     """
+    checks.several("functions", functions, "source(helpers.fit)"), checks.flag("docs", docs)
     texts = []
     for f in functions:
         try:
             text = textwrap.dedent(inspect.getsource(f))
         except (TypeError, OSError):
-            raise TypeError(f"{f!r} has no Python source to show; give a function or class of helpers.") from None
+            raise TypeError(
+                f"{checks.show(f)} has no Python source to show; give a function or class of helpers."
+            ) from None
         texts.append(text if docs else _without_docstring(text))
     return Source("\n".join(texts).rstrip() + "\n")
 
@@ -53,12 +56,13 @@ def _without_docstring(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence whose numbers come from the run. It shows as Markdown."""
+    """A sentence whose numbers come from the run. It shows as Markdown; a tag of HTML in it stands there as text."""
 
     text: str
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/markdown": self.text, "text/plain": self.text}
+        markdown = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", checks.visible(self.text))
+        return {"text/markdown": markdown, "text/plain": self.text}
 
 
 def say(text: str, **glued) -> Sentence:
@@ -67,7 +71,7 @@ def say(text: str, **glued) -> Sentence:
     `say(f"He wins by {gap:.1f} points.", gap=gap)` shows the sentence here, in a notebook and on the page, and stores
     `gap` under its name, so that a page can quote it with MyST-NB's glue role. Names must be valid identifiers.
     """
-    checks.known("string", [] if isinstance(text, str) else [text], ["text"])
+    checks.text("text", text, empty=False)
     for name, value in glued.items():
         _glue(name, value)
     return Sentence(text)
@@ -83,7 +87,7 @@ class Answer:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         named = " or ".join(map(str, self.right)) or "none of them"
         numbers = ",".join(map(str, self.right))
-        told = f"<strong>The prediction: {named}.</strong> {html.escape(self.because)}"
+        told = f"<strong>The prediction: {named}.</strong> {checks.escaped(self.because)}"
         return {
             "text/html": f'<p class="tt-answer" data-right="{numbers}">{told}</p>',
             "text/plain": f"The prediction: {named}. {self.because}",
@@ -97,11 +101,12 @@ def answer(right: int | Iterable[int], because: str, **glued) -> Answer:
     `h.answer(1 if result.outcome() == "helps" else 2, result.sentence())`. Further numbers are stored for other pages,
     as `say` does it.
     """
-    numbers = [right] if isinstance(right, int) else list(right)
-    for number in numbers:
+    single = isinstance(right, str) or not isinstance(right, Iterable)
+    numbers = [right] if single else checks.several("right", right, "[1, 2]", empty=True)
+    for number in checks.once("right", numbers):
         checks.integer("right", number, low=1, high=9, try_="1")
     if not isinstance(because, str) or not because.strip():
-        raise ValueError(f"because={because!r} is not allowed: say in a sentence what was measured.")
+        raise ValueError(f"because={checks.show(because)} is not allowed: say in a sentence what was measured.")
     for name, value in glued.items():
         _glue(name, value)
     return Answer(tuple(numbers), because.strip())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.model_selection import train_test_split as _divide
 from sklearn.neighbors import NearestNeighbors
@@ -33,7 +34,7 @@ class Split:
 
     def __post_init__(self):
         for part in ("train", "validation", "test"):
-            object.__setattr__(self, part, np.array(getattr(self, part), dtype=np.int64))
+            object.__setattr__(self, part, rows(part, getattr(self, part)))
         every = np.concatenate(list(self))
         if len(np.unique(every)) < len(every):
             raise ValueError("A split has a row in two parts; build it from index arrays that do not overlap.")
@@ -54,7 +55,7 @@ class Fold:
 
     def __post_init__(self):
         for part in ("train", "test"):
-            object.__setattr__(self, part, np.array(getattr(self, part), dtype=np.int64))
+            object.__setattr__(self, part, rows(part, getattr(self, part)))
 
     def __iter__(self):
         return iter((self.train, self.test))
@@ -63,9 +64,36 @@ class Fold:
         return f"Fold(train: {len(self.train):,} rows, test: {len(self.test):,})"
 
 
+def array(name: str, values) -> np.ndarray:
+    """`values` as an array; rows of different lengths end in one clear sentence."""
+    if isinstance(values, str | bytes | dict | set):
+        raise TypeError(f"{name}={checks.show(values)} is not allowed: {name} must be an array or a list.")
+    try:
+        found = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{name} is no array: its rows have different lengths or types; make them alike.") from error
+    if found.dtype.kind in "US" and isinstance(values, list | tuple):  # numpy writes 1 as "1" beside a word
+        kinds = sorted({type(v).__name__ for v in values} - {"list", "tuple", "ndarray", "str_", "bytes_"})
+        if len(kinds) > 1:
+            raise TypeError(f"{name} mixes entries of type {', '.join(kinds)}; make all of them one type, such as str.")
+    return found
+
+
+def rows(name: str, index, n: int = 2**62) -> np.ndarray:
+    """`index` as a new array of row numbers (int64), each within 0..n - 1; else one clear sentence."""
+    index = array(name, index)
+    if index.ndim != 1 or (len(index) and index.dtype.kind not in "iu"):
+        hint = f"try np.flatnonzero({name})" if index.dtype.kind == "b" else "give whole numbers, one for each row"
+        raise TypeError(f"{name} has dtype {index.dtype} and shape {index.shape}; it must list row numbers: {hint}.")
+    if len(index) and not (0 <= index.min() and index.max() < n):
+        wrong = index[(index < 0) | (index >= n)][0]
+        raise ValueError(f"{name} holds row {wrong}, which is not there; row numbers go from 0 to {n - 1}.")
+    return index.astype(np.int64)
+
+
 def column(name: str, values, n: int | None = None) -> np.ndarray:
     """`values` as a 1-D array without gaps, of length `n` where that is given; else one clear sentence."""
-    values = np.asarray(values)
+    values = array(name, values)
     if values.ndim != 1:
         raise ValueError(
             f"{name} has shape {values.shape}; it must be one-dimensional, one entry for each row: try {name}.ravel()."
@@ -78,13 +106,21 @@ def column(name: str, values, n: int | None = None) -> np.ndarray:
         )
     if n is not None and len(values) != n:
         raise ValueError(f"{name} has {len(values)} entries but there are {n} rows; give one entry for each row.")
+    if values.dtype.kind == "O":  # dates sort; a mixture does not
+        kinds = sorted({type(v).__name__ for v in values})
+        if len(kinds) > 1:
+            raise TypeError(f"{name} mixes entries of type {', '.join(kinds)}; make all of them one type, such as str.")
+        if kinds and kinds[0] in ("list", "dict", "set", "ndarray", "Tensor"):
+            raise TypeError(f"{name} holds entries of type {kinds[0]}; give one name or number for each row.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{name} holds an infinite number in row {np.flatnonzero(~np.isfinite(values))[0]}; mend it.")
     return values
 
 
 def _rows(y_or_n, how: str, groups, times):
     """Return (n, labels or None, groups or None, times or None), all checked."""
     checks.one_of("how", how, WAYS)
-    if np.ndim(y_or_n) == 0:
+    if array("y_or_n", y_or_n).ndim == 0:
         n, y = checks.integer("y_or_n", y_or_n, low=2), None
     else:
         y = column("y_or_n", y_or_n)
@@ -253,7 +289,7 @@ def class_counts(y, index) -> dict:
     """How many rows of each class of y (n,) stand in `index`; a class without a row counts 0."""
     y = column("y", y)
     names = np.unique(y)
-    counts = np.bincount(np.searchsorted(names, y[np.asarray(index, dtype=int)]), minlength=len(names))
+    counts = np.bincount(np.searchsorted(names, y[rows("index", index, len(y))]), minlength=len(names))
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
@@ -268,8 +304,9 @@ def label_distance(y, a, b) -> float:
     TV = 1/2 · Σ_c |p_a(c) - p_b(c)|, where p(c) is the share of class c. 0: equal shares.
     1: no class in common. Raises ValueError if a or b is empty.
     """
-    shares = []
+    shares, y = [], column("y", y)
     for name, index in (("a", a), ("b", b)):
+        index = rows(name, index, len(y))
         counts = np.array(list(class_counts(y, index).values()), dtype=float)
         if not counts.sum():
             raise ValueError(f"{name} has no rows, so its label shares are not defined; give at least one row.")
@@ -284,14 +321,18 @@ def leak_check(X, a, b, *, near=0.0) -> int:
     is at most `near`, in the units of X; it takes seconds for some thousand rows.
     """
     checks.number("near", near, low=0)
-    X = np.asarray(X)
-    a, b = np.asarray(a, dtype=int), np.asarray(b, dtype=int)
+    X = array("X", X)
+    if not X.ndim or X.dtype.kind == "O":  # an object's bytes are its address
+        raise TypeError(f"X has shape {X.shape} and dtype {X.dtype}; give an array of numbers with one entry a row.")
+    a, b = rows("a", a, len(X)), rows("b", b, len(X))
     if not len(a) or not len(b):
         return 0
-    rows = X.reshape(len(X), -1)
+    flat = X.reshape(len(X), -1)
     if near:
-        distance, _ = NearestNeighbors(n_neighbors=1).fit(rows[a]).kneighbors(rows[b])
+        if flat.dtype.kind not in "fiub" or not np.isfinite(flat).all():
+            raise ValueError(f"near={near} measures distances, but X holds other things than finite numbers; mend X.")
+        distance, _ = NearestNeighbors(n_neighbors=1).fit(flat[a]).kneighbors(flat[b])
         return int((distance[:, 0] <= near).sum())
-    rows = np.ascontiguousarray(rows + 0.0 if rows.dtype.kind == "f" else rows)  # + 0.0 makes -0.0 equal to 0.0
-    seen = {row.tobytes() for row in rows[a]}
-    return sum(row.tobytes() in seen for row in rows[b])
+    flat = np.ascontiguousarray(flat + 0.0 if flat.dtype.kind == "f" else flat)  # + 0.0 makes -0.0 equal to 0.0
+    seen = {row.tobytes() for row in flat[a]}
+    return sum(row.tobytes() in seen for row in flat[b])

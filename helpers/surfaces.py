@@ -48,8 +48,8 @@ def walk(
     place = SURFACES[checks.one_of("surface", surface, SURFACES)]
     checks.number("lr", lr, above=0, try_="0.01")
     checks.number("noise", noise, low=0, try_="0.0")
-    checks.integer("steps", steps, low=1, try_="100")
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed))
+    checks.integer("steps", steps, low=1, high=100_000, try_="100")
+    generator = torch.Generator().manual_seed(checks.integer("seed", seed, high=2**63 - 1))
     w = torch.tensor(place.start, dtype=torch.float64, requires_grad=True)
     mover = optim.make(optimizer, [w], SimpleNamespace(**{**DEFAULTS, "lr": lr}))
     rows = []

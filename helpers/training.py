@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from helpers import augment, blocks, init, losses, models, optim, schedules
+from helpers import augment, blocks, checks, init, losses, models, optim, schedules
+from helpers.data import Dataset
 from helpers.recipe import Recipe
 
 
@@ -19,6 +20,7 @@ def fit(model, loss, optimizer, batches, lr_at, clip=lambda: None) -> Iterator[t
     `model(x)` gives logits (batch, classes) and `loss(logits, y)` a number; with a stack of N models (see
     `helpers.engine`) both have a leading axis N, and nothing else changes. `lr_at(step)` sets the learning rate.
     """
+    _ready(model, loss, optimizer, batches, lr_at, clip)
     for step, (x, y) in enumerate(batches):
         lr_at(step)
         model.train()
@@ -29,6 +31,21 @@ def fit(model, loss, optimizer, batches, lr_at, clip=lambda: None) -> Iterator[t
         clip()
         optimizer.step()
         yield losses.detach(), (logits.detach().argmax(-1) == y).float().mean(-1)
+
+
+def _ready(model, loss, optimizer, batches, lr_at, clip) -> None:
+    """Raise TypeError with one sentence where the loop could not begin."""
+    checks.kind("model", model, nn.Module, "an nn.Module, such as fresh_model(recipe, data)")
+    checks.kind("batches", batches, Iterable, "pairs (x, y) to loop over")
+    checks.function("optimizer.step", getattr(optimizer, "step", None), "that of optim.make(...)")
+    checks.function("loss", loss, "losses.cross_entropy")
+    checks.function("lr_at", lr_at, "lambda step: None"), checks.function("clip", clip, "lambda: None")
+
+
+def given(recipe: Recipe, data) -> None:
+    """Raise TypeError with one sentence where `recipe` is no Recipe or `data` no Dataset."""
+    checks.kind("recipe", recipe, Recipe, "a Recipe, such as Recipe(lr=0.1)")
+    checks.kind("data", data, Dataset, "a Dataset; make one with load() or from_arrays()")
 
 
 def batch_order(seed: int, n: int, batch_size: int | None, epoch: int) -> Tensor:
@@ -114,6 +131,7 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
     the last dict also has test_loss and test_accuracy, and the reading is logged in the data set's seal. With a
     patience the curve ends where training stopped, and its last validation scores are those of the weights kept.
     """
+    given(recipe, data), checks.text("test", test)
     data = prepared(recipe, data).to(device, dtype)
     model = fresh_model(recipe, data, dtype).to(device)
     loss = losses.make(recipe)

@@ -72,7 +72,7 @@ def test_share_uses_the_wilson_interval():
 
 def test_exact_takes_a_truth_value():
     assert exact("equal", 1 == 1).holds is True and exact("equal", False).outcome == "fails"
-    with pytest.raises(TypeError, match="holds=0.3 is not allowed: give True or False"):
+    with pytest.raises(TypeError, match="holds=0.3 is not allowed: holds must be True or False"):
         exact("equal", 0.3)
 
 

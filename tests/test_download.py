@@ -8,10 +8,13 @@ import os
 import struct
 import tarfile
 import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from helpers import download
 
@@ -33,6 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append((way, name, asked))
         if way.isdigit():
             return self.send_error(int(way))
+        if way == "circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         body = self.server.files.get(name)
         if body is None:
             return self.send_error(404)
@@ -40,21 +48,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and way != "norange" else 0
         if start >= len(body) > 0:
             return self.send_error(416)
+        start = start // 2 if way == "wrongrange" else start
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        announced = {"long": 99, "short": -99, "flood": 1 << 40}.get(way, 0)
+        if way != "endless":
+            self.send_header("Content-Length", str(len(body) - start + announced))
         self.end_headers()
-        self.wfile.write(body[start : len(body) // 2] if way == "truncated" else body[start:])
         self.close_connection = True
+        if way == "stall":
+            self.wfile.write(body[start : start + 5000])
+            return self.server.enough.wait(20)
+        end = {"truncated": len(body) // 2, "trickle": start + 10}.get(way)
+        try:
+            self.wfile.write(body[start:end])
+            while way in ("flood", "endless", "trickle") and not self.server.enough.wait(0.05 * (way == "trickle")):
+                self.wfile.write(body[: 1 if way == "trickle" else None])
+        except OSError:
+            pass  # the other side has had enough
 
 
 @pytest.fixture
 def web(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.seen = {"a.bin": BODY}, []
+    server.files, server.seen, server.enough = {"a.bin": BODY}, [], threading.Event()
     server.at = lambda *ways: [f"http://127.0.0.1:{server.server_port}/{way}" for way in ways]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
+    server.enough.set()
     server.shutdown()
     server.server_close()
 
@@ -84,9 +107,7 @@ def test_the_next_mirror_is_tried(web, tmp_path, way):
 
 def test_a_download_that_broke_off_is_continued(web, tmp_path):
     assert download.get("a.bin", SHA, tmp_path, web.at("truncated", "good")).read_bytes() == BODY
-    arrived = len(BODY) // 2 // 65536 * 65536  # whole pieces are kept
-    assert arrived > 0
-    assert web.seen == [("truncated", "a.bin", None), ("good", "a.bin", f"bytes={arrived}-")]
+    assert web.seen == [("truncated", "a.bin", None), ("good", "a.bin", f"bytes={len(BODY) // 2}-")]
     assert not (tmp_path / "a.bin.part").exists()
 
 
@@ -100,6 +121,69 @@ def test_a_wrong_rest_is_thrown_away_and_the_next_mirror_starts_again(web, tmp_p
     (tmp_path / "a.bin.part").write_bytes(b"x" * 100)
     assert download.get("a.bin", SHA, tmp_path, web.at("good", "good")).read_bytes() == BODY
     assert [seen[2] for seen in web.seen] == ["bytes=100-", None]
+
+
+@pytest.mark.parametrize("way", ["good", "norange", "wrongrange"])
+def test_a_wrong_beginning_does_not_poison_a_single_mirror(web, tmp_path, way):
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 5000)
+    assert download.get("a.bin", SHA, tmp_path, web.at(way)).read_bytes() == BODY
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.bin.lock"]
+
+
+def test_a_rest_that_begins_elsewhere_is_not_joined(web, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(BODY[:5000])
+    assert download.get("a.bin", SHA, tmp_path, web.at("wrongrange")).read_bytes() == BODY
+    assert [seen[2] for seen in web.seen] == ["bytes=5000-", None]
+
+
+BAD = {
+    "circle": "sends one from address to address in a circle",
+    "stall": "did not answer in time",
+    "trickle": "did not answer in time",
+    "long": "broke off in the middle of the file",
+    "short": "sent a file with another SHA-256",
+    "flood": "sent more than 500,000 bytes",
+    "endless": "sent more than 500,000 bytes",
+}
+
+
+@pytest.mark.parametrize("way", BAD)
+def test_a_bad_server_is_left_for_the_next_mirror_in_good_time(web, tmp_path, monkeypatch, way):
+    monkeypatch.setattr(download, "TIMEOUT", (2, 0.5))
+    monkeypatch.setattr(download, "SLOWEST", 10_000_000)
+    monkeypatch.setattr(download, "MOST_BYTES", 500_000)
+    began = time.monotonic()
+    with pytest.raises(OSError) as caught:
+        download.get("a.bin", SHA, tmp_path, web.at(way))
+    assert f"{way} {BAD[way]}. Try again later" in str(caught.value)
+    assert not (tmp_path / "a.bin").exists() and time.monotonic() - began < 15
+    monkeypatch.setattr(download, "SLOWEST", 1000)
+    assert download.get("a.bin", SHA, tmp_path, web.at(way, "good")).read_bytes() == BODY
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.bin.lock"]
+
+
+def test_another_process_is_not_waited_for_without_end(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "WAIT", 0.2)
+    with FileLock(tmp_path / "a.bin.lock"), pytest.raises(OSError, match=r"cannot be written \(The file lock .*\)"):
+        download.get("a.bin", SHA, tmp_path, web.at("good"))
+
+
+def test_a_full_disk_is_one_sentence(web, tmp_path):
+    resource = pytest.importorskip("resource", reason="this system has no limit on the size of files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # to a program, the same as a full disk
+    try:
+        with pytest.raises(OSError) as caught:
+            download.get("a.bin", SHA, tmp_path, web.at("good"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.bin'} is not there and could not be downloaded: the folder cannot be written (File too large)."
+        f" Try again later, or put the file there by hand (SHA-256 {SHA[:12]}…)."
+    )
+    assert not (tmp_path / "a.bin").exists()
+    assert download.get("a.bin", SHA, tmp_path, web.at("good")).read_bytes() == BODY
+    assert [seen[2] for seen in web.seen] == [None, "bytes=100000-"]
 
 
 def test_a_damaged_file_is_replaced(web, tmp_path):
@@ -147,8 +231,9 @@ def test_several_processes_may_ask_at_once(web, tmp_path):
     assert len(done) == 4 and len(web.seen) == 1
 
 
-def idx(array: np.ndarray, head=b"\0\0\x08") -> bytes:
-    return gzip.compress(head + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes())
+def idx(array: np.ndarray, head=b"\0\0\x08", more=b"") -> bytes:
+    sides = struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(head + bytes([array.ndim]) + sides + array.tobytes() + more)
 
 
 PICTURES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -168,6 +253,8 @@ def test_read_idx_gives_back_what_was_written(tmp_path):
         (gzip.compress(b"\0\0\x08"), r"is not an IDX file of bytes \(it starts with '000008'\); delete it"),
         (gzip.compress(gzip.decompress(idx(PICTURES))[:-1]), r"announces 24 bytes of shape \(2, 3, 4\) but holds 23;"),
         (gzip.compress(b"\0\0\x08\x04" + b"\xff" * 16), r"announces \d{30,} bytes of shape .* but holds 0; delete it"),
+        (idx(PICTURES, more=b"x"), r"announces 24 bytes of shape \(2, 3, 4\) but holds 24 and more; delete it"),
+        (gzip.compress(b"\0\0\x08\x02\0\0"), r"is not an IDX file of bytes \(it starts with '00000802'\); delete it"),
     ],
 )
 def test_read_idx_says_what_is_wrong(tmp_path, raw, sentence):
@@ -221,6 +308,91 @@ def test_read_cifar_says_what_is_wrong(tmp_path, fault, sentence):
 @pytest.mark.parametrize("raw", [b"", b"no archive at all", gzip.compress(b"no archive" * 99)])
 def test_read_cifar_refuses_what_is_no_archive(tmp_path, raw):
     (tmp_path / "c.tar.gz").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"c.tar.gz is not the CIFAR-10 binary archive \(.*\); delete it and load"):
+        download.read_cifar(tmp_path / "c.tar.gz")
+
+
+def zeros(n: int) -> bytes:
+    """A gzip stream of n zeros that is a thousandth as long."""
+    return gzip.compress(b"\0" * (1 << 20), 9) * (n >> 20)
+
+
+@pytest.fixture
+def memory():
+    """memory() -> the most bytes that Python has held since the test began."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path, memory):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", 100)) + zeros(3 << 30))
+    with pytest.raises(ValueError, match=r"announces 100 bytes of shape \(100,\) but holds 100 and more; delete it"):
+        download.read_idx(tmp_path / "a.gz")
+    assert memory() < 50 << 20
+
+
+def test_a_bomb_in_the_header_of_an_archive_is_not_unpacked(tmp_path, memory):
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 3 << 30
+    (tmp_path / "c.tar.gz").write_bytes(gzip.compress(header.tobuf()) + zeros(3 << 30))
+    with pytest.raises(ValueError, match=r"binary archive \(it unpacks to more than 268,435,456 bytes\); delete it"):
+        download.read_cifar(tmp_path / "c.tar.gz")
+    assert memory() < 50 << 20
+
+
+def test_a_bomb_among_the_members_of_an_archive_is_not_unpacked(tmp_path, memory):
+    member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    member.size = 3 << 30
+    (tmp_path / "c.tar.gz").write_bytes(gzip.compress(member.tobuf()) + zeros(3 << 30))
+    with pytest.raises(ValueError, match=r"binary archive \(it unpacks to more than 268,435,456 bytes\); delete it"):
+        download.read_cifar(tmp_path / "c.tar.gz")
+    assert memory() < 50 << 20
+
+
+def archive_of(path: Path, **first) -> Path:
+    """A CIFAR-10 archive whose first batch is made otherwise, and which tries to climb out of its folder."""
+    with tarfile.open(path, "w:gz") as archive:
+        for i, name in enumerate([*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = 3073
+            for key, value in first.items() if i == 0 else ():
+                setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(bytes(3073)) if member.isreg() else None)
+        for name in ("../../climbed", "/tmp/climbed", "cifar-10-batches-bin/../climbed"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"evil"))
+    return path
+
+
+def test_members_that_climb_out_are_never_written(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    x, *_ = download.read_cifar(archive_of(tmp_path / "a" / "b" / "c.tar.gz"))
+    assert len(x) == 5 and sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "c.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        dict(type=tarfile.SYMTYPE, linkname="/etc/passwd", size=0),
+        dict(type=tarfile.SYMTYPE, linkname="data_batch_1.bin", size=0),  # to itself
+        dict(type=tarfile.SYMTYPE, linkname="data_batch_2.bin", size=0),
+        dict(type=tarfile.LNKTYPE, linkname="/etc/passwd", size=0),
+        dict(type=tarfile.FIFOTYPE, size=0),
+        dict(type=tarfile.DIRTYPE, size=0),
+    ],
+)
+def test_links_and_devices_in_an_archive_are_refused(tmp_path, first):
+    with pytest.raises(ValueError, match=r"CIFAR-10 binary archive \(a batch is a link or no plain file\); delete"):
+        download.read_cifar(archive_of(tmp_path / "c.tar.gz", **first))
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.99])
+def test_an_archive_that_is_cut_short_is_refused(tmp_path, keep):
+    cifar(tmp_path / "c.tar.gz", rows=20)
+    whole = (tmp_path / "c.tar.gz").read_bytes()
+    (tmp_path / "c.tar.gz").write_bytes(whole[: int(len(whole) * keep)])
     with pytest.raises(ValueError, match=r"c.tar.gz is not the CIFAR-10 binary archive \(.*\); delete it and load"):
         download.read_cifar(tmp_path / "c.tar.gz")
 

@@ -85,7 +85,7 @@ def test_fast_enough_to_draw_in_a_notebook():
 
 
 SENTENCES = [
-    (dict(n=0), "n=0 is not allowed: n must be a whole number, at least 1."),
+    (dict(n=0), "n=0 is not allowed: n must be a whole number, at least 1, at most 1000000."),
     (dict(n=5, level="hard"), "level='hard' is not known; choose one of 'easy', 'standard', 'medium', 'clutter'. "
      "Did you mean 'standard'?"),
     (dict(n=5, fonts=["cmr11"]), "fonts='cmr11' is not known; choose one of " + ", ".join(map(repr, glyphs.FONTS))

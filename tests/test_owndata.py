@@ -93,8 +93,8 @@ SENTENCES = [
      "drop them before you split."),
     (ValueError, dict(x=X, y=np.arange(60) / 4), "y holds 0.25 in row 1, but a label names a class; give whole numbers "
      "or names, or cut a measured quantity into classes first."),
-    (TypeError, dict(x=X, y=np.array([1, "a"] * 30, dtype=object)), "y mixes entries of type int, str; make every "
-     "label a str."),
+    (TypeError, dict(x=X, y=np.array([1, "a"] * 30, dtype=object)), "y mixes entries of type int, str; make all "
+     "of them one type, such as str."),
     (ValueError, dict(x=X, y=["cat"] * 60), "y holds the class 'cat' alone; a classifier needs rows of at least 2 "
      "classes."),
     (ValueError, dict(x=X, y=["cat"] * 59 + ["dog"]), "Class 'dog' has 1 row to divide, but how='stratified' needs at "

@@ -82,9 +82,12 @@ class Evidence(SphinxDirective):
         return nodes.raw("", text, format="html")
 
     def inline(self, text: str) -> nodes.inline:
-        """Text with the markup of the pages: code, formulas, citations."""
+        """Text with the markup of the pages: code, formulas, citations. HTML in it is no markup but words."""
         children, messages = self.state.inline_text(str(text).strip(), self.lineno)
-        return nodes.inline("", "", *children, *messages)
+        parsed = nodes.inline("", "", *children, *messages)
+        for raw in list(parsed.findall(nodes.raw)):
+            raw.replace_self(nodes.Text(raw.astext()))
+        return parsed
 
     def title(self, chapter: str) -> str:
         """The first heading of a chapter, from its source."""

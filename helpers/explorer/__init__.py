@@ -68,6 +68,12 @@ def explore(
     Raises ValueError or TypeError, one sentence each: an unknown column, an empty table, text where
     numbers are needed, a column used twice, several rows for one point, too many lines or numbers.
     """
+    for name, value in (("title", title), ("note", note)):
+        checks.text(name, value)
+    for name, value in (("labels", labels), ("start", start), ("background", background)):
+        checks.kind(name, value, dict | None, "a dict, or None")
+    if finding is not None:
+        checks.function("finding", finding, "lambda rows: 'He is highest.'")
     table, roles = columns.read(table, kind=kind, x=x, y=y, sliders=sliders, selects=selects, color=color, band=band)
     placed = grid.place(table, roles)
     made, decoded = spec.make(
@@ -133,7 +139,7 @@ class Explorer:
 
     def _sentence(self) -> str:
         if self._finding is not None:
-            return str(self._finding(self._start_rows))
+            return checks.text("finding(rows)", self._finding(self._start_rows), empty=False)
         return wording.sentence(self.spec, self.values)
 
     def _select(self, state: dict) -> tuple[tuple[int, ...], dict]:

@@ -45,12 +45,14 @@ class Axes:
         log = checks.one_of(f"{role}scale", scale, ("linear", "log")) == "log"
         limits = limits.get(column) if isinstance(limits, dict) else limits
         if limits is not None:
-            low, high = (float(v) for v in limits)
+            if not isinstance(limits, tuple | list) or len(limits) != 2:
+                raise TypeError(f"{role}lim={checks.show(limits)} is not a range: give (low, high), or a dict of them.")
+            low, high = (float(checks.number(f"{role}lim", v)) for v in limits)
             if not -math.inf < low < high < math.inf or (log and low <= 0):
                 raise ValueError(f"{role}lim={limits!r} is not a range: give low < high, both above 0 on log.")
             percent = columns.fraction(self.table[column], column) and 0 <= low and high <= 1
             limits = [low * 100, high * 100] if percent else [low, high]
-        return {"column": str(column), "label": self.named[column], "log": log}, limits
+        return {"column": checks.visible(column), "label": self.named[column], "log": log}, limits
 
     def _pack(self, a: dict, column) -> np.ndarray:
         values = self.table[column]

@@ -48,13 +48,19 @@ def read(table, *, kind, x, y, sliders, selects, color, band) -> tuple[pd.DataFr
     checks.one_of("kind", kind, ("line", "bar", "path", "dot"))
     if not len(table):
         raise ValueError("table has 0 rows: there is nothing to draw; check the filter that made it.")
-    band = None if band == "seed" and "seed" not in table.columns else band
-    roles = Roles(kind, *(_listed(c) for c in (x, y, sliders, selects)), color, band)
     names = [str(c) for c in table.columns]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ValueError(f"table has two columns named {twice!r}; rename one of them.")
+    band = None if isinstance(band, str) and band == "seed" and "seed" not in table.columns else band
+    roles = Roles(kind, *(_listed(c) for c in (x, y, sliders, selects)), color, band)
+    for role, columns in (("x", roles.xs), ("y", roles.ys)):
+        if not columns:
+            raise ValueError(f"{role}={columns!r} is empty: name at least one column for {role}.")
     for column in [*roles.xs, *roles.ys, *roles.coded, *roles.replicates]:
-        if column not in table.columns:
+        if not isinstance(column, str | int) or column not in table.columns:
             raise ValueError(
-                f"{column!r} is not a column of the table; the columns are {', '.join(names)}."
+                f"{checks.show(column)} is not a column of the table; the columns are {', '.join(names)}."
                 f"{checks.nearest(column, names)}"
             )
     used = dict(sliders=roles.sliders, selects=roles.selects, color=[color], band=[band], x=roles.xs)

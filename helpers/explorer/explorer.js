@@ -450,7 +450,8 @@ function render({ model, el, page = false }) {
   }
   details.addEventListener("toggle", fillTable);
   saver.addEventListener("click", () => {
-    const quote = (t) => (/[",\n]/.test(String(t)) ? `"${String(t).replaceAll('"', '""')}"` : String(t));
+    const inert = (t) => (typeof t === "string" && /^\s*[=+\-@|%]/.test(t) && !finite(+t) ? "'" + t : String(t));  // no formula
+    const quote = (t) => { const cell = inert(t); return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell; };
     const table = (at, mark) => rows([...Array(P).keys()], at, mark, false).map((r) => [...C.map((c, i) => c.names[at[i]]), ...r]);
     const all = [[...C.map((c) => c.label), ...heads()], ...table(now.at, ""), ...(pin && S.color ? table(pin, "pinned: ") : pin ? table(pin, "") : [])];
     const url = URL.createObjectURL(new Blob([all.map((r) => r.map(quote).join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import html
 import json
 import pathlib
 import re
 
-from helpers import plots
+from helpers import checks, plots
 from helpers.explorer import wording
 from helpers.explorer.spec import as_json
 
@@ -69,9 +68,9 @@ def page(spec: dict, finding: str, png: str) -> str:
     caption = f"{finding} The controls need JavaScript; in a notebook, run the cell. {spec['note']}".strip()
     tag, script = element()
     return (
-        f'<{tag} data-spec="{html.escape(as_json(spec))}"><figure style="margin:0">'
-        f'<img src="data:image/png;base64,{png}" alt="{html.escape(wording.alt(spec, finding))}" '
-        f'style="max-width:100%;height:auto"><figcaption>{html.escape(caption)}</figcaption></figure></{tag}>\n'
+        f'<{tag} data-spec="{checks.escaped(as_json(spec))}"><figure style="margin:0">'
+        f'<img src="data:image/png;base64,{png}" alt="{checks.escaped(wording.alt(spec, finding))}" '
+        f'style="max-width:100%;height:auto"><figcaption>{checks.escaped(caption)}</figcaption></figure></{tag}>\n'
         f"<script>{script}</script>"
     )
 

@@ -31,7 +31,9 @@ def png(spec: dict, decoded: list[np.ndarray]) -> bytes:
         ax.set_visible(False)
     if spec["color"] and handles:
         look = dict(loc="outside right upper", frameon=False, handlelength=3.2)
-        fig.legend(handles.values(), handles.keys(), title=spec["color"]["label"], **look)
+        box = fig.legend(handles.values(), handles.keys(), title=spec["color"]["label"], **look)
+        for text in (*box.get_texts(), box.get_title()):
+            text.set_parse_math(False)
     fig.suptitle(spec["title"], x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     out, small = io.BytesIO(), io.BytesIO()
     fig.savefig(out, format="png", dpi=120)
@@ -48,8 +50,8 @@ def _panel(ax, spec, decoded, y) -> dict:
         stats = packing.summary(decoded[y["field"]][at])
         if stats["n"].any():
             handles[name] = _line(ax, spec, line, packing.along(x, decoded, at).astype(float), stats)
-    ax.set_title(y["label"], loc="left", fontsize=10)
-    ax.set_xlabel(x["label"], fontsize=10)
+    ax.set_title(y["label"], loc="left", fontsize=10, parse_math=False)
+    ax.set_xlabel(x["label"], fontsize=10, parse_math=False)
     for a, which in ((x, "x"), (y, "y")):
         if a["log"]:
             getattr(ax, f"set_{which}scale")("log")
@@ -60,7 +62,7 @@ def _panel(ax, spec, decoded, y) -> dict:
     ax.set_xlim(*(extent[:2] if extent else x["lim"]))
     ax.set_ylim(*(extent[2:] if extent else y["lim"]))
     if "names" in x:
-        ax.set_xticks(x["values"], x["names"], rotation=30 if sum(map(len, x["names"])) > 50 else 0)
+        ax.set_xticks(x["values"], x["names"], rotation=30 if sum(map(len, x["names"])) > 50 else 0, parse_math=False)
     ax.grid(True, color="#e3e3e3", linewidth=0.7)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

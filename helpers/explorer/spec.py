@@ -26,7 +26,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
     packing.fits(math.prod(grid.shape) * (len(roles.ys) + 1) * 8 / 3, first)
     named = {c: wording.label(c, labels) for c in table.columns}
     axes = Axes(table, roles, grid, named, scales, limits)
-    title = str(title) or f"{wording.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
+    title = checks.visible(title) or f"{wording.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
     *_, replicates, points = grid.shape
     spec = {
         "title": title,
@@ -43,7 +43,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
         "fields": axes.fields,
         "start": _start(roles, grid, start),
         "background": _backgrounds(roles, grid, background),
-        "note": str(note),
+        "note": checks.visible(note),
     }
     text = as_json(spec)
     packing.fits(len(text), first)
@@ -67,10 +67,10 @@ def start_rows(table: pd.DataFrame, roles: Roles, grid: Grid, start: list[int]) 
 
 def _control(column, label, slides, levels) -> dict:
     return {
-        "column": str(column),
+        "column": checks.visible(column),
         "label": label,
         "type": "range" if slides else "select",
-        "values": [v if isinstance(v, (str, int, float, type(None))) else str(v) for v in levels],
+        "values": [v if isinstance(v, (int, float, type(None))) else checks.visible(v) for v in levels],
         "names": [wording.name(v) for v in levels],
     }
 
@@ -94,6 +94,13 @@ def _backgrounds(roles, grid, background) -> dict | None:
             raise ValueError(
                 f"background[{value!r}] is not a picture: give {{'png': bytes, 'extent': (x0, x1, y0, y1)}}."
             )
+        extent = checks.several("extent", picture["extent"], "(-2, 2, -1, 1)")
+        for side in extent:
+            checks.number("extent", side)
+        if len(extent) != 4 or not (extent[0] < extent[1] and extent[2] < extent[3]):
+            raise ValueError(f"extent={extent!r} of background[{value!r}] is no window: give (x0, x1, y0, y1).")
+        if not isinstance(picture["png"], bytes) or picture["png"][:8] != b"\x89PNG\r\n\x1a\n":
+            raise ValueError(f"background[{value!r}]['png'] is not the bytes of a PNG; surface_background makes them.")
         if value is not None and first is None:
             raise ValueError(f"background={value!r}: there are no selects to choose by; use the key None for all.")
         i = "all" if value is None else str(columns.index(first, value, grid.levels[first], "background"))

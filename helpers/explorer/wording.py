@@ -8,7 +8,7 @@ import re
 
 import pandas as pd
 
-from helpers import plots
+from helpers import checks, plots
 
 LABELS = plots.LABELS | {
     "step": "update step",
@@ -22,8 +22,8 @@ LABELS = plots.LABELS | {
 def label(column, labels: dict) -> str:
     """The words for a column: the label given, else its name made readable."""
     if column in labels:
-        return str(labels[column])
-    text = str(column)
+        return checks.visible(labels[column])
+    text = checks.visible(column)
     return LABELS.get(text) or text.replace("_", " ") + (" (%)" if text.endswith("accuracy") else "")
 
 
@@ -40,7 +40,7 @@ def name(value) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return re.sub(r"e([+-])0*(\d)", lambda m: "e" + m[1].replace("+", "") + m[2], f"{value:g}")
-    return str(value)
+    return checks.visible(value)
 
 
 def number(value, digits: int | None) -> str:

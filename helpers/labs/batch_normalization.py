@@ -489,7 +489,7 @@ def _card(rank: int, cards: int, folder: str, warm_up: int, repeats: int) -> Non
     place = pathlib.Path(folder)
     meeting = (place / "meeting").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=cards)
-    x, c, gamma, beta = torch.load(place / "input.pt")
+    x, c, gamma, beta = torch.load(place / "input.pt", weights_only=True)
     part = slice(rank * len(x) // cards, (rank + 1) * len(x) // cards)
     found = {}
     for name, layer in (("sync", sync_batch_norm), ("local", batch_norm)):
@@ -562,7 +562,7 @@ def two_cards(*, rows: int = 32, features: int = 8, repeats: int = 30, seed: int
                 w.wait()
         if any(ended):
             return {"reason": "two processes could not meet here (gloo found no way between them)."}
-        found = [torch.load(place / f"card{rank}.pt") for rank in range(2)]
+        found = [torch.load(place / f"card{rank}.pt", weights_only=True) for rank in range(2)]
     told = {"reason": "", "torch": found[0]["torch"], "seconds": pd.DataFrame(found[0]["seconds"])}
     for name in ("sync", "local"):
         got = {k: torch.cat([f[name][k] for f in found]) for k in ("out", "grad")}
