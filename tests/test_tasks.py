@@ -212,6 +212,64 @@ def test_an_unknown_chapter_is_one_sentence(book, capsys):
     assert capsys.readouterr().err == "No chapter starts with '09'; the chapters are: 01_sum.\n"
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """What `publish` makes of the built book; a PDF of one line stands for the printed one."""
+    if not (ROOT / "_build" / "html" / "index.html").is_file():
+        pytest.skip("_build/html is absent: run `make book` first")
+    root = tmp_path_factory.mktemp("published")
+    shutil.copytree(ROOT / "_build" / "html", root / "_build" / "html")
+    (root / "_build" / f"{tasks.NAME}.pdf").write_bytes(b"%PDF-1.7\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "ROOT", str(root))
+        patch.setattr(tasks, "pdf", lambda: None)
+        tasks.publish()
+    return root / "_build" / "site"
+
+
+def test_the_first_page_of_the_published_book_offers_the_pdf_and_the_archive(site, serve, guarded):
+    page, outside = guarded()
+    page.goto(serve(site), wait_until="load")
+    page.wait_for_url("**/chapters/00_start.html")
+    links = page.locator(".tt-downloads a")
+    assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
+    for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
+        with page.expect_download() as loading:
+            link.click()
+        assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
+    assert outside == []
+
+
+def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guarded):
+    shutil.unpack_archive(site / f"{tasks.NAME}.zip", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [tasks.NAME]
+    html, there = ROOT / "_build" / "html", tmp_path / tasks.NAME
+    assert {p.relative_to(html) for p in html.rglob("*")} == {p.relative_to(there) for p in there.rglob("*")}
+    page, outside = guarded(offline=True)
+    broken = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("requestfailed", lambda request: broken.append(request.url))
+    page.goto((there / "index.html").as_uri(), wait_until="load")
+    page.wait_for_url("**/chapters/00_start.html")
+    assert page.locator(".tt-downloads").count() == 0  # those files do not stand beside these pages
+    page.locator("nav a", has_text="Initialization").first.click()
+    page.wait_for_url("**/chapters/02_initialization.html")
+    slider, drawing = page.locator(".rx input[type=range]").first, page.locator(".rx .rx-panels").first
+    before = drawing.inner_html()
+    slider.press("Home")
+    slider.press("ArrowRight")
+    assert drawing.inner_html() != before
+    assert (outside, broken) == ([], [])
+
+
+def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path):
+    (tmp_path / "index.html").write_text('<meta content="0; url=first.html">')
+    for name in ("training-tricks.pdf", "training-tricks.zip", "first.html"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(tasks.Stop, match="first.html has no article"):
+        tasks.offer(str(tmp_path))
+
+
 def test_make_is_a_thin_wrapper():
     if not shutil.which("make"):
         pytest.skip("make is not installed")
