@@ -24,8 +24,10 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 OLDEST = (3, 11)
+NAME = "training-tricks"  # of the PDF and the archive
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
@@ -204,10 +206,29 @@ def publish():
     html, site = os.path.join(ROOT, "_build", "html"), os.path.join(ROOT, "_build", "site")
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(html, site)
-    shutil.copy(os.path.join(ROOT, "_build", "training-tricks.pdf"), site)
-    archive = shutil.make_archive(os.path.join(ROOT, "_build", "training-tricks"), "zip", html)
-    os.replace(archive, os.path.join(site, "training-tricks.zip"))
+    shutil.copy(os.path.join(ROOT, "_build", f"{NAME}.pdf"), site)
+    with zipfile.ZipFile(os.path.join(site, f"{NAME}.zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder, _, names in os.walk(html):
+            for path in (os.path.join(folder, name) for name in sorted(names)):
+                archive.write(path, os.path.join(NAME, os.path.relpath(path, html)))
+    offer(site)
     say(f"\nTo publish: {site}")
+
+
+def offer(site):
+    """Put links to the PDF and the archive at the end of the first page: only there do those files stand beside it."""
+    with open(os.path.join(site, "index.html"), encoding="utf-8") as file:
+        first = os.path.join(site, re.search(r"url=([\w./-]+)", file.read())[1])
+    links, there = [], os.path.relpath(site, os.path.dirname(first)).replace(os.sep, "/")
+    for end, what in (("pdf", "the whole book as a PDF"), ("zip", "the pages to read offline, as a zip")):
+        size = os.path.getsize(os.path.join(site, f"{NAME}.{end}")) / 1e6
+        links.append(f'<a href="{there}/{NAME}.{end}" download>{what}</a> ({max(size, 0.1):.1f} MB)')
+    with open(first, encoding="utf-8") as file:
+        before, end, after = file.read().rpartition("</article>")
+    if not end:
+        raise Stop(f"{first} has no article to put the links to the PDF and the archive into.")
+    with open(first, "w", encoding="utf-8") as file:
+        file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
 
 
 def repository(url=""):

@@ -7,6 +7,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 
 import pytest
 import yaml
@@ -107,6 +111,45 @@ def test_the_template_has_the_slots_of_a_chapter_in_order():
     assert at == sorted(at)
 
 
+CHAPTERS = [path for path in NOTEBOOKS if re.match(r"\d\d_(?!start)", path.name)]
+
+
+@pytest.mark.parametrize("path", named(CHAPTERS))
+def test_every_exercise_has_a_folded_solution_that_is_run(path):
+    told = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    run = ROOT / "_build" / "executed" / path.name
+    outputs = {c["id"]: c["outputs"] for c in cells(run, "code")} if run.exists() else {}
+    name, folded, found = None, {}, False
+    for cell in told:
+        text = "".join(cell["source"])
+        for line in text.splitlines() if cell["cell_type"] == "markdown" else ():
+            found = line.startswith("## Exercises") if line.startswith("## ") else found
+            task = re.match(r"\*\*(\d[^*]*)\*\*", line)
+            if found and task:
+                name = task[1]
+                folded[name] = []
+        if found and name and cell["cell_type"] == "code":
+            assert "hide-cell" in cell["metadata"].get("tags", ()), f"the solution of {name} is open to see"
+            folded[name].append(cell["id"])
+    assert len(folded) >= 3 and [name for name, ids in folded.items() if not ids] == [], "an exercise without solution"
+    if outputs and set(sum(folded.values(), [])) <= set(outputs):
+        silent = [name for name, ids in folded.items() if not any(outputs[i] for i in ids)]
+        assert silent == [], "a solution that shows nothing"
+
+
+@pytest.mark.parametrize("path", named([p for p in NOTEBOOKS if p.name != "_template.ipynb"]))
+def test_every_built_chapter_opens_in_colab_and_binder_and_gives_its_notebook(path):
+    page = ROOT / "_build" / "html" / "chapters" / f"{path.stem}.html"
+    if not page.exists():
+        pytest.skip("_build/html is absent: run `make book` first")
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    where, branch = settings["repository"]["url"].removeprefix("https://github.com/"), settings["repository"]["branch"]
+    text = page.read_text(encoding="utf-8").replace("&amp;", "&")
+    assert f'"https://colab.research.google.com/github/{where}/blob/{branch}/chapters/{path.name}"' in text
+    assert f'"https://mybinder.org/v2/gh/{where}/{branch}?urlpath=lab/tree/chapters/{path.name}"' in text
+    assert page.with_suffix(".ipynb").is_file()
+
+
 # ---- pages, README, CONTRIBUTING ----
 
 
@@ -165,10 +208,92 @@ def test_the_ladder_is_told_whole_and_in_order():
     assert told == ladder.func.value.value.split()
 
 
-def test_dependencies_are_justified():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Dependencies")[1]
-    asked = re.findall(r'(?m)^  "([a-z-]+)[><=]', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert len(asked) > 5 and [name for name in asked if name not in text] == []
+def packages(text: str) -> set[str]:
+    """The names of the packages that a list of requirements asks for, as registries write them."""
+    found = re.findall(r"(?m)^\s*(?:- )?([A-Za-z][\w.-]*)\s*(?:[><=~!]|$)", text)
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+
+
+def asked() -> dict[str, str]:
+    """{package: bound} of pyproject.toml, with those of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *sum(project.get("optional-dependencies", {}).values(), [])]
+    return dict(re.fullmatch(r"([\w.-]+?)(?:\[\w+\])?([><=~!].*)", line).groups() for line in lines)
+
+
+def imported(*folders: str) -> set[str]:
+    """The modules that Python files, and the code cells of notebooks, import from elsewhere, by their first name."""
+    paths = [p for folder in folders for p in sorted((ROOT / folder).rglob("*.py"))]
+    trees = [ast.parse(p.read_text(encoding="utf-8")) for p in paths]
+    if "chapters" in folders:
+        trees += [
+            ast.parse(re.sub(r"(?m)^( *)%.*", r"\1pass", c["source"])) for p in NOTEBOOKS for c in cells(p, "code")
+        ]
+    names = set()
+    for node in (n for tree in trees for n in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    ours = {p.stem for folder in ("tests", "book/_ext", "bench") for p in (ROOT / folder).glob("*.py")}
+    return names - set(sys.stdlib_module_names) - ours - {"helpers", "bench", "tasks"}
+
+
+BRINGS = {  # module: the package that it is installed with
+    "sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
+    "docutils": "sphinx", "jupyter_cache": "myst-nb", "nbclient": "myst-nb", "nbformat": "myst-nb",
+    "fontTools": "matplotlib", "axe_playwright_python": "axe-playwright-python",
+}  # fmt: skip
+
+
+def table() -> dict[str, str]:
+    """{package: why} of CONTRIBUTING's section on dependencies."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Dependencies")[1].split("\n## ")[0]
+    rows = re.findall(r"(?m)^\| ([^|]+) \| ([^|]+) \|$", text)[1:]
+    names = {name: why.strip() for cell, why in rows for name in re.split(r",? with |,? and |, ", cell.strip())}
+    return {name.lower(): why for name, why in names.items() if set(name) - {"-"}}
+
+
+def test_every_dependency_is_justified_pinned_and_used():
+    told, bound = table(), set(asked())
+    assert len(bound) > 10 and bound - set(told) == set(), "in pyproject.toml, and not in CONTRIBUTING's table"
+    assert all(why.count(" ") or why.startswith("`make") for why in told.values())
+    pinned = packages((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    assert set(told) - pinned == set(), "in the table, and not in requirements.txt"
+    library = {BRINGS.get(name, name) for name in imported("helpers", "chapters")}
+    assert library - bound == set(), "imported by helpers or a chapter, and not in pyproject.toml"
+    everywhere = library | {BRINGS.get(name, name) for name in imported("book", "bench", "tests")}
+    assert bound - everywhere == set(), "in pyproject.toml, and imported nowhere"
+    assert everywhere - set(told) == set(), "imported, and not in CONTRIBUTING's table"
+    programs = {"jupyter-book", "jupyterlab", "nbval", "ruff"}  # run by name, not imported
+    assert set(told) - everywhere - programs - set(BRINGS.values()) == set(), "in the table, and used nowhere"
+
+
+def test_pinned_versions_keep_to_the_bounds_and_stand_in_order():
+    lines = [li for li in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in li]
+    assert len(lines) > 100 and all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+    names = [line.split("==")[0].lower() for line in lines]
+    assert len(set(names)) == len(names)
+    versions = {re.sub(r"[-_.]+", "-", name): line.split("==")[1] for name, line in zip(names, lines, strict=True)}
+
+    def number(text):
+        return [int(part) for part in re.findall(r"\d+", text)]
+
+    for name, bound in asked().items():
+        assert bound.startswith(">=") and number(versions[name]) >= number(bound), name
+
+
+def test_binder_installs_what_the_package_asks_for():
+    folder = ROOT / ".binder"
+    told = yaml.safe_load((folder / "environment.yml").read_text(encoding="utf-8"))
+    assert told["channels"] == ["conda-forge", "nodefaults"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    conda = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+    needs = [re.sub(r"^[\w-]+", lambda m: conda.get(m[0], m[0]), line) for line in project["dependencies"]]
+    assert [line for line in told["dependencies"] if line not in ("pip", "python=3.12")] == ["setuptools>=68", *needs]
+    assert os.access(folder / "postBuild", os.X_OK) and (folder / "postBuild").read_text().startswith("#!")
+    if shutil.which("bash"):
+        subprocess.run(["bash", "-n", str(folder / "postBuild")], check=True)
 
 
 def test_the_glossary_is_alphabetical_without_doubles():

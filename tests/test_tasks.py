@@ -52,18 +52,31 @@ def test_a_real_old_python_gets_the_sentence():
     pytest.skip("no Python older than 3.11 on this machine")
 
 
+def texts(root) -> dict[pathlib.Path, str]:
+    """{path: text} of every file of text in the repository; what is built or installed there is left out."""
+    skip, found = {".git", ".venv", "_build", "__pycache__", ".pytest_cache", ".ruff_cache"}, {}
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if name not in skip and not name.endswith(".egg-info")]
+        for path in (pathlib.Path(folder, name) for name in names):
+            try:
+                found[path.relative_to(root)] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+    return found
+
+
 def test_another_repository_is_named_everywhere_by_one_command(tmp_path, monkeypatch, capsys):
-    shutil.copytree(ROOT / "chapters", tmp_path / "chapters")
-    for name in ("_config.yml", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
     old = re.search(r"(?m)^  url: (\S+)", (ROOT / "_config.yml").read_text(encoding="utf-8"))[1]
-    texts = [*tmp_path.rglob("*.ipynb"), tmp_path / "_config.yml", tmp_path / "LICENSE"]
-    before = {p: p.read_text(encoding="utf-8") for p in texts if old in p.read_text(encoding="utf-8")}
-    assert len(before) > 4 and tasks.main(["repository", "https://example.org/me/mine"]) == 0
+    owner = old.split("/")[-2]  # in whatever form: an address, a badge, a link to a launcher
+    before = {path: text for path, text in texts(ROOT).items() if owner in text}
     for path, text in before.items():
-        assert path.read_text(encoding="utf-8") == text.replace(old, "https://example.org/me/mine")
-    assert not list(tmp_path.rglob("*.part"))
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    assert len(before) > 4 and tasks.main(["repository", "https://example.org/me/mine"]) == 0
+    after = texts(tmp_path)
+    assert after == {path: text.replace(old, "https://example.org/me/mine") for path, text in before.items()}
+    assert [str(path) for path, text in after.items() if owner in text] == []
     for wrong in ("", "me/mine", "https://example.org/me", "https://a/b/c d"):
         assert tasks.main(["repository", wrong]) == 1
         assert capsys.readouterr().err.endswith("give one such as https://github.com/you/book.\n")
@@ -197,6 +210,64 @@ def test_an_unknown_chapter_is_one_sentence(book, capsys):
     write("01_sum", "1 + 1")
     assert execute.main(["09", "--root", str(root)]) == 1
     assert capsys.readouterr().err == "No chapter starts with '09'; the chapters are: 01_sum.\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """What `publish` makes of the built book; a PDF of one line stands for the printed one."""
+    if not (ROOT / "_build" / "html" / "index.html").is_file():
+        pytest.skip("_build/html is absent: run `make book` first")
+    root = tmp_path_factory.mktemp("published")
+    shutil.copytree(ROOT / "_build" / "html", root / "_build" / "html")
+    (root / "_build" / f"{tasks.NAME}.pdf").write_bytes(b"%PDF-1.7\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "ROOT", str(root))
+        patch.setattr(tasks, "pdf", lambda: None)
+        tasks.publish()
+    return root / "_build" / "site"
+
+
+def test_the_first_page_of_the_published_book_offers_the_pdf_and_the_archive(site, serve, guarded):
+    page, outside = guarded()
+    page.goto(serve(site), wait_until="load")
+    page.wait_for_url("**/chapters/00_start.html")
+    links = page.locator(".tt-downloads a")
+    assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
+    for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
+        with page.expect_download() as loading:
+            link.click()
+        assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
+    assert outside == []
+
+
+def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guarded):
+    shutil.unpack_archive(site / f"{tasks.NAME}.zip", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [tasks.NAME]
+    html, there = ROOT / "_build" / "html", tmp_path / tasks.NAME
+    assert {p.relative_to(html) for p in html.rglob("*")} == {p.relative_to(there) for p in there.rglob("*")}
+    page, outside = guarded(offline=True)
+    broken = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("requestfailed", lambda request: broken.append(request.url))
+    page.goto((there / "index.html").as_uri(), wait_until="load")
+    page.wait_for_url("**/chapters/00_start.html")
+    assert page.locator(".tt-downloads").count() == 0  # those files do not stand beside these pages
+    page.locator("nav a", has_text="Initialization").first.click()
+    page.wait_for_url("**/chapters/02_initialization.html")
+    slider, drawing = page.locator(".rx input[type=range]").first, page.locator(".rx .rx-panels").first
+    before = drawing.inner_html()
+    slider.press("Home")
+    slider.press("ArrowRight")
+    assert drawing.inner_html() != before
+    assert (outside, broken) == ([], [])
+
+
+def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path):
+    (tmp_path / "index.html").write_text('<meta content="0; url=first.html">')
+    for name in ("training-tricks.pdf", "training-tricks.zip", "first.html"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(tasks.Stop, match="first.html has no article"):
+        tasks.offer(str(tmp_path))
 
 
 def test_make_is_a_thin_wrapper():

@@ -77,7 +77,7 @@ def beside_the_paper(shape: Sequence[int] = (1, 28, 28)) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The same table for the eye: two rows of headings, thousands apart, nothing where the paper states nothing."""
-    told = table.map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else f"{v:,}")
+    told = table.map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else f"{v:,.0f}")
     heads = [tuple(name.removesuffix(")").split(" (")) for name in table]
     return told.set_axis(pd.MultiIndex.from_tuples([h if len(h) == 2 else ("", *h) for h in heads]), axis=1)
 
