@@ -16,18 +16,21 @@ import shutil
 import struct
 
 import purge
+from sphinx.util import logging
 
+log = logging.getLogger(__name__)
 STYLES = (  # in their order on a page: later ones win
     "styles/theme.css", "styles/pydata-sphinx-theme.css", "pygments.css", "styles/sphinx-book-theme.css",
     "togglebutton.css", "copybutton.css", "mystnb.*.css", "sphinx-design.min.css", "book.css",
 )  # fmt: skip
 SCRIPTS = (
     "doctools.js", "sphinx_highlight.js", "clipboard.min.js", "copybutton.js", "scripts/sphinx-book-theme.js",
-    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js",
+    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "reach.js",
 )  # fmt: skip
 QUIET = ("clipboard.min.js", "scripts/bootstrap.js")  # their words are no sign that a page uses a class
 BOOTSTRAP = {"collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
              "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto"}  # fmt: skip
+ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
 
@@ -38,6 +41,8 @@ VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 THEME = re.compile(r'<script data-cfasync="false">.*?</script>', re.S)
 PICTURE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]{1000,})"')
 LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=&quot;)")
+# The theme's watch over boxes that scroll; reach.js does the same without a layout for each box at each change.
+WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
 # Light or dark is settled before the first stroke is drawn; the theme's script, which asks later, finds the same answer.
 SETTLE = """<script data-cfasync="false">(() => {
@@ -71,7 +76,8 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         nonlocal first
         name = re.sub(r"^mystnb\..*\.css$", "mystnb.*.css", match[1])
         if name not in ours and name not in UNUSED:
-            raise ValueError(f"the style sheet {match[1]} is not among STYLES in book/_ext/lighten.py: add it there.")
+            log.warning(f"the style sheet {match[1]} is not among STYLES in lighten.py: add it there.", type="book")
+            return match[0]
         told, first = (style if first else ""), False
         return told
 
@@ -133,6 +139,7 @@ def lighten(app, error) -> None:
         return
     out = pathlib.Path(app.outdir)
     static = out / "_static"
+    shutil.copytree(ASSETS, static, dirs_exist_ok=True)  # Sphinx does it only when some page has changed as well
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
     root = out / f"{app.config.root_doc}.html"
     pages.pop(out / "index.html", None) if root != out / "index.html" else None
@@ -142,6 +149,9 @@ def lighten(app, error) -> None:
     known = purge.names(pages.values()) | purge.words(talking) | BOOTSTRAP
     css = purge.purge("".join(purge.read(path, static) for path in sources(static, STYLES)), known, "".join(talking))
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
+    js, watches = WATCH.subn("0", js)
+    if watches != 1:
+        log.warning("the theme watches boxes that scroll in another way than before: mend WATCH in lighten.py", type="book")
     (static / "all.css").write_text(css, encoding="utf-8")
     (static / "all.js").write_text(js, encoding="utf-8")
     options = " ".join((static / "documentation_options.js").read_text(encoding="utf-8").split())

@@ -76,7 +76,7 @@ def _rules(nodes: list, known: set[str]) -> Iterator[str]:
             if kept and node.content:
                 body = _declarations(node.content)
                 if body:
-                    yield ",".join(tinycss2.serialize(part).strip() for part in kept) + "{" + body + "}"
+                    yield ",".join(tinycss2.serialize(part).replace("/**/", "").strip() for part in kept) + "{" + body + "}"
         elif node.type == "at-rule" and node.content is not None and node.lower_at_keyword in NESTED:
             inner = "".join(_rules(tinycss2.parse_rule_list(node.content, True, True), known))
             if inner:
