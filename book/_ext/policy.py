@@ -42,10 +42,13 @@ def policy(page: str) -> str:
 
 
 def with_policy(page: str) -> str:
-    """The page with its policy first in its head, so that nothing comes before it; an older policy is replaced."""
+    """The page with its policy first in its head, so that nothing comes before it; an older policy is replaced.
+
+    Only the encoding stands before it: browsers look for that in the first kilobyte of a page.
+    """
     page = META.sub("", page)
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy(page)}">\n'
-    start = re.search(r"<head[^>]*>\n?", page)
+    start = re.search(r"<head[^>]*>\n?(\s*<meta charset[^>]*>\n?)?", page)
     return page[: start.end()] + meta + page[start.end() :] if start else meta + page
 
 

@@ -12,26 +12,47 @@ from helpers import checks, plots
 from helpers.explorer import wording
 from helpers.explorer.spec import as_json
 
+WAITING = "TAG:not([data-live=no])>figure{display:none}TAG:not([data-live]){display:block;min-height:38rem}"
 # The element's "model" is the JSON in its own attribute. One classic script: no import and no look-up of
 # neighbours (Colab may run scripts apart from them); it works from file:// and twice on a page. The picture
 # is hidden, not removed: a parser that has met the script before adds the picture after the element has started.
+# A figure in view is drawn at once; the others wait until they come near, or until the page has nothing else to do,
+# so that a page with many figures shows and answers early. A link into the page, or paper, needs all of them.
 HOST = """(() => {
 if (customElements.get("%(tag)s")) return;
 %(js)s
 const sheet = document.createElement("style"); sheet.textContent = %(css)s; document.head.append(sheet);
+let met = false;
+const waiting = new Set(), near = typeof IntersectionObserver === "function" && new IntersectionObserver(
+  (seen) => seen.forEach((e) => e.isIntersecting && e.target.draw()), { rootMargin: "100%% 0%%" });
+const idle = window.requestIdleCallback ?? ((f) => setTimeout(f, 60));
+const later = () => idle(() => { for (const e of waiting) { e.draw(); break; } if (waiting.size) later(); });
+const all = () => waiting.forEach((e) => e.draw());
+addEventListener("beforeprint", all);
+addEventListener("hashchange", all);
 customElements.define("%(tag)s", class extends HTMLElement {
   connectedCallback() {
-    if (this.started) return;
-    this.started = true;
+    if (this.place) return;
+    this.prepend(this.place = document.createElement("div"));
+    let whole = !near;
+    try { whole ||= location.hash.length > 1; } catch { /* a sandboxed frame */ }
+    const first = !met;  // asking for its place costs a layout: only the first figure of a page can stand in view
+    met = true;
+    if (whole || (first && this.getBoundingClientRect().top < innerHeight)) { this.draw(); return; }
+    if (!waiting.size) later();
+    waiting.add(this);
+    near.observe(this);
+  }
+  draw() {
+    waiting.delete(this);
+    if (near) near.unobserve(this);
+    if ("live" in this.dataset) return;
     try {
-      const spec = JSON.parse(this.dataset.spec), place = document.createElement("div");
-      this.prepend(place);
-      const hide = document.createElement("style"); hide.textContent = "%(tag)s[data-live]>figure{display:none}";
-      place.before(hide);
+      const spec = JSON.parse(this.dataset.spec);
       render({ model: { get: (k) => (k === "spec" ? spec : undefined), set() {}, save_changes() {}, on() {}, off() {} },
-        el: place, page: true });
+        el: this.place, page: true });
       this.dataset.live = "";
-    } catch (error) { console.error(error); }
+    } catch (error) { console.error(error); this.dataset.live = "no"; }
   }
 });
 })();"""
@@ -56,10 +77,10 @@ def element() -> tuple[str, str]:
 
     The name carries a hash of the code: saved outputs never meet newer code.
     """
-    tag = "run-explorer-" + hashlib.sha256((HOST + code() + style()).encode()).hexdigest()[:8]
+    tag = "run-explorer-" + hashlib.sha256((HOST + WAITING + code() + style()).encode()).hexdigest()[:8]
     js = code().replace("export default { render };", "")
     js = "\n".join(line for line in js.splitlines() if line.strip() and not line.lstrip().startswith("//"))
-    css = re.sub(r"/\*.*?\*/\n?", "", style(), flags=re.S)
+    css = re.sub(r"/\*.*?\*/\n?", "", style(), flags=re.S) + WAITING.replace("TAG", tag)
     return tag, HOST % {"tag": tag, "js": js, "css": json.dumps(css).replace("<", "\\u003c")}
 
 

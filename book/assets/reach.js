@@ -1,0 +1,11 @@
+// What scrolls inside a page can be reached by keyboard. The theme asks every box of the page for its size after each
+// change of the page, a layout each time; here a box is asked when it is drawn or its size changes, all in one pass.
+(() => {
+  const boxes = document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container, .tt-formula");
+  if (typeof ResizeObserver !== "function") { boxes.forEach((box) => { box.tabIndex = 0; }); return; }
+  const watch = new ResizeObserver((seen) => {
+    const scrolls = seen.map(({ target: box }) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
+    seen.forEach(({ target: box }, k) => { if (scrolls[k]) box.tabIndex = 0; else box.removeAttribute("tabindex"); });
+  });
+  boxes.forEach((box) => watch.observe(box));
+})();
