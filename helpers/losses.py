@@ -22,7 +22,8 @@ def _fit(logits: Tensor, labels: Tensor, smoothing: float) -> None:
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} but logits has {tuple(logits.shape)}; give one label for each row."
         )
-    if labels.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(labels):  # else it cannot be looked at
+    inside_vmap = torch._C._functorch.is_functorch_wrapped_tensor(labels)  # there, values cannot be looked at
+    if labels.device.type == "cpu" and not inside_vmap:
         low, high = labels.aminmax()
         if low < 0 or high >= logits.shape[-1]:
             wrong = low.item() if low < 0 else high.item()
