@@ -127,31 +127,26 @@ def settings(recipe: Recipe) -> tuple:
     return tuple(getattr(recipe, k) for k in OPTIMIZER_FIELDS)
 
 
-class Direct:
+class Direct(nn.Module):
     """A stack of perceptrons and its cross-entropy, as `training.fit` wants them, without the detour by autograd.
 
     The gradient is written straight to where the optimizer reads it. In small networks autograd is half of a step.
     """
 
     def __init__(self, stack: Stack, smoothing: float):
+        super().__init__()
         self.stack, self.smoothing = stack, smoothing
         self.values, self.grads = stack.views()
 
-    def train(self):
-        self.stack.train()
-
-    def eval(self):
-        self.stack.eval()
-
-    def __call__(self, x):
-        if not self.stack.training:
+    def forward(self, x):
+        if not self.training:
             return self.stack(x)
         self.hidden = dense.forward(x.flatten(2), self.values, self.stack.chain)
         return self.hidden[-1]
 
     def loss(self, logits, labels):
         values, self.d = dense.cross_entropy(logits, labels, self.smoothing)
-        return DirectLoss(values, self.backward) if self.stack.training else values
+        return DirectLoss(values, self.backward) if self.training else values
 
     def backward(self):
         dense.backward(self.d, self.hidden, self.values, self.grads, self.stack.chain)

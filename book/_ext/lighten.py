@@ -28,8 +28,10 @@ SCRIPTS = (
     "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "reach.js",
 )  # fmt: skip
 QUIET = ("clipboard.min.js", "scripts/bootstrap.js")  # their words are no sign that a page uses a class
-BOOTSTRAP = {"collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
-             "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto"}  # fmt: skip
+BOOTSTRAP = {
+    "collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
+    "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto",
+}  # fmt: skip
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
@@ -44,7 +46,7 @@ LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=
 # The theme's watch over boxes that scroll; reach.js does the same without a layout for each box at each change.
 WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
-# Light or dark is settled before the first stroke is drawn; the theme's script, which asks later, finds the same answer.
+# Light or dark is settled before the first stroke is drawn; the theme's script asks later and finds the same answer.
 SETTLE = """<script data-cfasync="false">(() => {
   const root = document.documentElement;
   let mode = null;
@@ -65,7 +67,7 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
-    """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are the stamps of the two."""
+    """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are stamps of the two."""
     style, script = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n', (
         f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
     )
@@ -151,7 +153,7 @@ def lighten(app, error) -> None:
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
     js, watches = WATCH.subn("0", js)
     if watches != 1:
-        log.warning("the theme watches boxes that scroll in another way than before: mend WATCH in lighten.py", type="book")
+        log.warning("the theme watches boxes that scroll in another way now: mend WATCH in lighten.py", type="book")
     (static / "all.css").write_text(css, encoding="utf-8")
     (static / "all.js").write_text(js, encoding="utf-8")
     options = " ".join((static / "documentation_options.js").read_text(encoding="utf-8").split())
@@ -162,7 +164,8 @@ def lighten(app, error) -> None:
         if new != page:
             path.write_text(new, encoding="utf-8")
     if root != out / "index.html" and root in pages:
-        (out / "index.html").write_text(as_index(pages[root], root.parent.relative_to(out).as_posix()), encoding="utf-8")
+        index = as_index(pages[root], root.parent.relative_to(out).as_posix())
+        (out / "index.html").write_text(index, encoding="utf-8")
     for name in UNUSED:
         path = static / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -42,7 +42,8 @@ def read(path: pathlib.Path, root: pathlib.Path) -> str:
     text = path.read_text(encoding="utf-8")
     here = path.parent.resolve().relative_to(root.resolve()).as_posix()
     parts = IMPORT.split(text)
-    parts[::2] = (PLACE.sub(lambda m: f'url("{posixpath.normpath(posixpath.join(here, m[2]))}")', t) for t in parts[::2])
+    moved = lambda m: f'url("{posixpath.normpath(posixpath.join(here, m[2]))}")'  # noqa: E731
+    parts[::2] = (PLACE.sub(moved, t) for t in parts[::2])
     parts[1::2] = (read(path.parent / address.split("?")[0], root) for address in parts[1::2])
     return "".join(parts)
 
@@ -76,7 +77,8 @@ def _rules(nodes: list, known: set[str]) -> Iterator[str]:
             if kept and node.content:
                 body = _declarations(node.content)
                 if body:
-                    yield ",".join(tinycss2.serialize(part).replace("/**/", "").strip() for part in kept) + "{" + body + "}"
+                    names = (tinycss2.serialize(part).replace("/**/", "").strip() for part in kept)
+                    yield ",".join(names) + "{" + body + "}"
         elif node.type == "at-rule" and node.content is not None and node.lower_at_keyword in NESTED:
             inner = "".join(_rules(tinycss2.parse_rule_list(node.content, True, True), known))
             if inner:
@@ -106,7 +108,7 @@ def purge(css: str, known: set[str], elsewhere: str = "") -> str:
     while True:  # a variable that only unused variables name is unused as well
         used = set(VARIABLE.findall(text)) | set(re.findall(r"--[\w-]+", elsewhere))
         fewer = re.sub(r"(?<=[{;])(--[\w-]+):((?:[^;{}\"']|\"[^\"]*\"|'[^']*')*)(;|(?=\}))",
-                       lambda match: match[0] if match[1] in used else "", text)
+                       lambda match, used=used: match[0] if match[1] in used else "", text)
         fewer = re.sub(r"[^{}]+\{\}", "", fewer)
         if fewer == text:
             return text
