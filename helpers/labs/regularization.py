@@ -427,7 +427,7 @@ def train_masked(ways: dict[str, Masks], recipe: Recipe, data, *, seeds: int) ->
     widths = [data.n_features, *[recipe.width] * recipe.depth]
     for part in (keys[i : i + stacks.STACK] for i in range(0, len(keys), stacks.STACK)):
         stack = stacks.Stack([with_masks(recipe.but(seed=seed), data) for _, seed in part])
-        slots = [getattr(stack, name.replace(".", "/")) for name in stack.names["buffers"]]
+        slots = [getattr(stack, name.replace(".", "/")) for name in stack.buffer_names]
         optimizer = optim.make(recipe.optimizer, stack.parameters(), recipe)
 
         def batches(part=part, slots=slots):
