@@ -71,9 +71,11 @@ def train(
 
     Raises TypeError or ValueError with one sentence for bad input.
     """
-    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes) if isinstance(recipes, Iterable) else []
+    given, recipes = recipes, [recipes] if isinstance(recipes, Recipe) else recipes
+    recipes = list(recipes) if isinstance(recipes, Iterable) else []
     if not recipes or not all(isinstance(r, Recipe) for r in recipes):
-        raise TypeError("recipes must be a Recipe or a list of them, such as Recipe().vary(lr=[0.1, 0.3]).")
+        told = "recipes must be a Recipe or a list of them, such as Recipe().vary(lr=[0.1, 0.3])"
+        raise TypeError(f"{told}; got {checks.show(given)}.")
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset, got {type(data).__name__}; make one with load() or from_arrays().")
     if seeds is not None:

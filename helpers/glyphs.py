@@ -147,12 +147,15 @@ def _batch(rng, templates: np.ndarray, p: dict, shares):
 
 def listed(name: str, given, allowed) -> tuple:
     """`given` as a tuple of distinct allowed entries (characters also as one string); else one sentence."""
-    given = [given] if isinstance(given, str) and name == "fonts" else given
+    asked, given = given, [given] if isinstance(given, str) and name == "fonts" else given
     given = tuple(given if isinstance(given, str) else checks.several(name, given, repr(allowed[:2]), empty=True))
     for entry in given:
+        if isinstance(asked, str) and len(asked) > 1 and entry not in allowed:
+            told = f"{name}={checks.show(asked)} holds {entry!r}, which is not known"
+            raise ValueError(f"{told}; choose from {checks.listed(allowed)}.{checks.nearest(entry, allowed)}")
         checks.one_of(name, entry, allowed)
     if not given or len(set(given)) < len(given):
-        raise ValueError(f"{name}={checks.show(given)} is not allowed: give at least one entry, and each of them once.")
+        raise ValueError(f"{name}={checks.show(asked)} is not allowed: give at least one entry, and each of them once.")
     return given
 
 

@@ -72,6 +72,8 @@ def array(name: str, values) -> np.ndarray:
         found = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} is no array: its rows have different lengths or types; make them alike.") from error
+    if found.ndim == 0:
+        raise TypeError(f"{name}={checks.show(values)} is not allowed: {name} must be an array or a list.")
     if found.dtype.kind in "US" and isinstance(values, list | tuple):  # numpy writes 1 as "1" beside a word
         kinds = sorted({type(v).__name__ for v in values} - {"list", "tuple", "ndarray", "str_", "bytes_"})
         if len(kinds) > 1:
@@ -120,7 +122,7 @@ def column(name: str, values, n: int | None = None) -> np.ndarray:
 def _rows(y_or_n, how: str, groups, times):
     """Return (n, labels or None, groups or None, times or None), all checked."""
     checks.one_of("how", how, WAYS)
-    if array("y_or_n", y_or_n).ndim == 0:
+    if not hasattr(y_or_n, "__len__"):
         n, y = checks.integer("y_or_n", y_or_n, low=2), None
     else:
         y = column("y_or_n", y_or_n)
@@ -322,7 +324,7 @@ def leak_check(X, a, b, *, near=0.0) -> int:
     """
     checks.number("near", near, low=0)
     X = array("X", X)
-    if not X.ndim or X.dtype.kind == "O":  # an object's bytes are its address
+    if X.dtype.kind == "O":  # an object's bytes are its address
         raise TypeError(f"X has shape {X.shape} and dtype {X.dtype}; give an array of numbers with one entry a row.")
     a, b = rows("a", a, len(X)), rows("b", b, len(X))
     if not len(a) or not len(b):

@@ -37,7 +37,8 @@ def _ready(model, loss, optimizer, batches, lr_at, clip) -> None:
     """Raise TypeError with one sentence where the loop could not begin."""
     checks.kind("model", model, nn.Module, "an nn.Module, such as fresh_model(recipe, data)")
     checks.kind("batches", batches, Iterable, "pairs (x, y) to loop over")
-    checks.function("optimizer.step", getattr(optimizer, "step", None), "that of optim.make(...)")
+    if not callable(getattr(optimizer, "step", None)):
+        raise TypeError(f"optimizer={checks.show(optimizer)} is not allowed: give one that optim.make(...) made.")
     checks.function("loss", loss, "losses.cross_entropy")
     checks.function("lr_at", lr_at, "lambda step: None"), checks.function("clip", clip, "lambda: None")
 

@@ -163,6 +163,13 @@ def own(f, good: dict, bad: dict, **more) -> Case:
                 says={"path": ("path",), "settings": ("setting",)} | more)  # fmt: skip
 
 
+def bounds(at_least, at_most) -> dict:
+    """The bounds of `share`: one of them, or both as a pair."""
+    if isinstance(at_least, tuple):
+        return dict(zip(("at_least", "at_most"), at_least, strict=True))
+    return {"at_least": at_least} if at_most is None else {"at_most": at_most}
+
+
 def a_table(path):
     pd.DataFrame(X, columns=list("abcd")).assign(kind=Y, word="w").to_csv(path, index=False)
 
@@ -435,7 +442,6 @@ VALUES = Kind(
 )  # fmt: skip
 
 
-
 def losing(name: str, **more) -> Case:
     bad = {"logits": tensors((30, 3), axes="").plus(XT[:9, :3], XT[:, 0]), "labels": labels_of(30, 4),
            "smoothing": reals(low=0, below=1), **more}  # fmt: skip
@@ -695,17 +701,16 @@ CASES |= {
         for name in ("above", "below")
     },
     "share": lambda: Case(
-        h.share,
-        dict(sentence="hits", hits=3, n=4, at_least=0.5),
+        lambda at_most=None, at_least=0.5, **k: h.share(**k, **bounds(at_least, at_most)),
+        dict(sentence="hits", hits=3, n=4),
         {
             "sentence": texts(empty=False),
             "hits": integers(0, 4),
-            "n": integers(1).but(2.0),
+            "n": integers(1),
             "at_least": reals(low=0, high=1).but(None),
-            "at_most": reals(low=0, high=1).but(None).plus(0.5),
+            "at_most": reals(low=0, high=1).but(None),
         },
-        says={"at_most": ("at_most", "one bound"), "n": ("n=", "hits")},
-        together=(dict(at_least=None), dict(n=2)),
+        together=(dict(at_least=None), dict(n=2), dict(at_least=(0.5, 0.5))),
     ),
     "holm": lambda: Case(
         claims.holm,
@@ -768,7 +773,7 @@ CASES |= {
         says={"runs": ("table",), "y": ("column",), "color": ("column",)},
     ),
     "add_legend": lambda: Case(
-        lambda **k: plots.add_legend(**{"ax": h.plot_lines(curves(), x="epoch", y="val_accuracy"), **k}),
+        lambda **k: plots.add_legend(**{"ax": h.plot_lines(curves(), x="epoch", y="val_accuracy", color="init"), **k}),
         {},
         {"ax": things()},
         ("look",),

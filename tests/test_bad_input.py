@@ -21,6 +21,7 @@ import helpers as h
 from helpers import (
     augment,
     blocks,
+    checks,
     claims,
     compare,
     data,
@@ -47,6 +48,10 @@ def unexpected(name: str, case: Case, argument: str, words, arguments: dict) -> 
     try:
         told = str(refusal(case.f, {**case.good, **arguments}))
         assert not words or any(word in told for word in words), f"it does not name the argument: {told}"
+        value = arguments.get(argument)
+        if type(value) in (str, int, float, bool):
+            seen = (checks.show(value), f"{value}", type(value).__name__)
+            assert any(text in told for text in seen), f"it does not show {value!r}: {told}"
     except Exception as error:
         return f"{name}({', '.join(f'{k}={key(v)}' for k, v in arguments.items())}): {type(error).__name__}: {error}"
     return ""

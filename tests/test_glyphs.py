@@ -90,8 +90,8 @@ SENTENCES = [
      "Did you mean 'standard'?"),
     (dict(n=5, fonts=["cmr11"]), "fonts='cmr11' is not known; choose one of " + ", ".join(map(repr, glyphs.FONTS))
      + ". Did you mean 'cmr10'?"),
-    (dict(n=5, fonts=[]), "fonts=() is not allowed: give at least one entry, and each of them once."),
-    (dict(n=5, characters="00"), "characters=('0', '0') is not allowed: give at least one entry, and each of them "
+    (dict(n=5, fonts=[]), "fonts=[] is not allowed: give at least one entry, and each of them once."),
+    (dict(n=5, characters="00"), "characters='00' is not allowed: give at least one entry, and each of them "
      "once."),
     (dict(n=5, characters="01", class_shares=[0.5, 0.6]), "class_shares=[0.5, 0.6] is not allowed: give 2 shares, one "
      "for each character, none negative, that sum to 1."),
@@ -106,5 +106,5 @@ def test_make_says_what_is_wrong(arguments, sentence):
 
 
 def test_a_character_without_a_drawing_is_refused():
-    with pytest.raises(ValueError, match="^characters='é' is not known; choose one of '0', '1', "):
+    with pytest.raises(ValueError, match="^characters='aé' holds 'é', which is not known; choose from 0, 1, "):
         glyphs.make(5, characters="aé")
