@@ -7,6 +7,8 @@
     chapter 03    one chapter, executed and built
     pdf           the built pages as one PDF (needs Chromium)
     publish       the pages with the PDF and an offline archive, in _build/site
+    lighthouse    the scores of the first page and the heaviest chapter (needs Node.js and Chromium)
+    audit         known vulnerabilities in the installed packages (needs a network)
     repository U  name another repository, https://host/owner/name, wherever the book names its own
     clean         remove _build
 
@@ -34,7 +36,7 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "repository", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "lighthouse", "audit", "repository", "clean")
 
 
 class Stop(Exception):
@@ -229,6 +231,16 @@ def offer(site):
         raise Stop(f"{first} has no article to put the links to the PDF and the archive into.")
     with open(first, "w", encoding="utf-8") as file:
         file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
+
+
+def lighthouse():
+    book()
+    python(os.path.join("book", "_ext", "lighthouse.py"))
+
+
+def audit():
+    environment()
+    python(os.path.join(".ci", "audit.py"))
 
 
 def repository(url=""):
