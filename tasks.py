@@ -219,18 +219,19 @@ def publish():
 
 def offer(site):
     """Put links to the PDF and the archive at the end of the first page: only there do those files stand beside it."""
-    with open(os.path.join(site, "index.html"), encoding="utf-8") as file:
-        first = os.path.join(site, re.search(r"url=([\w./-]+)", file.read())[1])
-    links, there = [], os.path.relpath(site, os.path.dirname(first)).replace(os.sep, "/")
-    for end, what in (("pdf", "the whole book as a PDF"), ("zip", "the pages to read offline, as a zip")):
-        size = os.path.getsize(os.path.join(site, f"{NAME}.{end}")) / 1e6
-        links.append(f'<a href="{there}/{NAME}.{end}" download>{what}</a> ({max(size, 0.1):.1f} MB)')
-    with open(first, encoding="utf-8") as file:
-        before, end, after = file.read().rpartition("</article>")
-    if not end:
-        raise Stop(f"{first} has no article to put the links to the PDF and the archive into.")
-    with open(first, "w", encoding="utf-8") as file:
-        file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
+    with open(os.path.join(ROOT, "_toc.yml"), encoding="utf-8") as file:
+        root = re.search(r"(?m)^root: (\S+)", file.read())[1] + ".html"
+    for page in {"index.html", root}:  # the same page, at the root of the site and at its own place
+        links, there = [], os.path.relpath(".", os.path.dirname(page) or ".").replace(os.sep, "/")
+        for kind, what in (("pdf", "the whole book as a PDF"), ("zip", "the pages to read offline, as a zip")):
+            size = os.path.getsize(os.path.join(site, f"{NAME}.{kind}")) / 1e6
+            links.append(f'<a href="{there}/{NAME}.{kind}" download>{what}</a> ({max(size, 0.1):.1f} MB)')
+        with open(os.path.join(site, page), encoding="utf-8") as file:
+            before, end, after = file.read().rpartition("</article>")
+        if not end:
+            raise Stop(f"{page} has no article to put the links to the PDF and the archive into.")
+        with open(os.path.join(site, page), "w", encoding="utf-8") as file:
+            file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
 
 
 def lighthouse():

@@ -222,6 +222,7 @@ def site(tmp_path_factory):
         pytest.skip("_build/html is absent: run `make book` first")
     root = tmp_path_factory.mktemp("published")
     shutil.copytree(ROOT / "_build" / "html", root / "_build" / "html")
+    shutil.copy(ROOT / "_toc.yml", root)
     (root / "_build" / f"{tasks.NAME}.pdf").write_bytes(b"%PDF-1.7\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "ROOT", str(root))
@@ -232,14 +233,14 @@ def site(tmp_path_factory):
 
 def test_the_first_page_of_the_published_book_offers_the_pdf_and_the_archive(site, serve, guarded):
     page, outside = guarded()
-    page.goto(serve(site), wait_until="load")
-    page.wait_for_url("**/chapters/00_start.html")
-    links = page.locator(".tt-downloads a")
-    assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
-    for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
-        with page.expect_download() as loading:
-            link.click()
-        assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
+    for place in ("", "chapters/00_start.html"):
+        page.goto(serve(site) + place, wait_until="load")
+        links = page.locator(".tt-downloads a")
+        assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
+        for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
+            with page.expect_download() as loading:
+                link.click()
+            assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
     assert outside == []
 
 
@@ -253,7 +254,6 @@ def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guard
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.on("requestfailed", lambda request: broken.append(request.url))
     page.goto((there / "index.html").as_uri(), wait_until="load")
-    page.wait_for_url("**/chapters/00_start.html")
     assert page.locator(".tt-downloads").count() == 0  # those files do not stand beside these pages
     page.locator("nav a", has_text="Initialization").first.click()
     page.wait_for_url("**/chapters/02_initialization.html")
@@ -265,11 +265,12 @@ def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guard
     assert (outside, broken) == ([], [])
 
 
-def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path):
-    (tmp_path / "index.html").write_text('<meta content="0; url=first.html">')
-    for name in ("training-tricks.pdf", "training-tricks.zip", "first.html"):
+def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    (tmp_path / "_toc.yml").write_text("root: index\n")
+    for name in ("training-tricks.pdf", "training-tricks.zip", "index.html"):
         (tmp_path / name).write_text("")
-    with pytest.raises(tasks.Stop, match="first.html has no article"):
+    with pytest.raises(tasks.Stop, match="^index.html has no article to put the links"):
         tasks.offer(str(tmp_path))
 
 
