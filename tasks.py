@@ -7,6 +7,8 @@
     chapter 03    one chapter, executed and built
     pdf           the built pages as one PDF (needs Chromium)
     publish       the pages with the PDF and an offline archive, in _build/site
+    lighthouse    the scores of the first page and the heaviest chapter (needs Node.js and Chromium)
+    audit         known vulnerabilities in the installed packages (needs a network)
     repository U  name another repository, https://host/owner/name, wherever the book names its own
     clean         remove _build
 
@@ -34,7 +36,7 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "repository", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "lighthouse", "audit", "repository", "clean")
 
 
 class Stop(Exception):
@@ -217,18 +219,29 @@ def publish():
 
 def offer(site):
     """Put links to the PDF and the archive at the end of the first page: only there do those files stand beside it."""
-    with open(os.path.join(site, "index.html"), encoding="utf-8") as file:
-        first = os.path.join(site, re.search(r"url=([\w./-]+)", file.read())[1])
-    links, there = [], os.path.relpath(site, os.path.dirname(first)).replace(os.sep, "/")
-    for end, what in (("pdf", "the whole book as a PDF"), ("zip", "the pages to read offline, as a zip")):
-        size = os.path.getsize(os.path.join(site, f"{NAME}.{end}")) / 1e6
-        links.append(f'<a href="{there}/{NAME}.{end}" download>{what}</a> ({max(size, 0.1):.1f} MB)')
-    with open(first, encoding="utf-8") as file:
-        before, end, after = file.read().rpartition("</article>")
-    if not end:
-        raise Stop(f"{first} has no article to put the links to the PDF and the archive into.")
-    with open(first, "w", encoding="utf-8") as file:
-        file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
+    with open(os.path.join(ROOT, "_toc.yml"), encoding="utf-8") as file:
+        root = re.search(r"(?m)^root: (\S+)", file.read())[1] + ".html"
+    for page in {"index.html", root}:  # the same page, at the root of the site and at its own place
+        links, there = [], os.path.relpath(".", os.path.dirname(page) or ".").replace(os.sep, "/")
+        for kind, what in (("pdf", "the whole book as a PDF"), ("zip", "the pages to read offline, as a zip")):
+            size = os.path.getsize(os.path.join(site, f"{NAME}.{kind}")) / 1e6
+            links.append(f'<a href="{there}/{NAME}.{kind}" download>{what}</a> ({max(size, 0.1):.1f} MB)')
+        with open(os.path.join(site, page), encoding="utf-8") as file:
+            before, end, after = file.read().rpartition("</article>")
+        if not end:
+            raise Stop(f"{page} has no article to put the links to the PDF and the archive into.")
+        with open(os.path.join(site, page), "w", encoding="utf-8") as file:
+            file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
+
+
+def lighthouse():
+    book()
+    python(os.path.join("book", "_ext", "lighthouse.py"))
+
+
+def audit():
+    environment()
+    python(os.path.join(".ci", "audit.py"))
 
 
 def repository(url=""):

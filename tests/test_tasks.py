@@ -1,6 +1,7 @@
 """The build tool and the runner of the chapters, on notebooks of a few lines."""
 
 import hashlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import sys
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "book" / "_ext")]
@@ -85,7 +87,8 @@ def test_another_repository_is_named_everywhere_by_one_command(tmp_path, monkeyp
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert tasks.main(["boook"]) == 2
     assert capsys.readouterr().err == (
-        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, publish, repository, clean. "
+        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, publish, lighthouse, "
+        "audit, repository, clean. "
         "Did you mean 'book'?\n"
     )
 
@@ -219,6 +222,7 @@ def site(tmp_path_factory):
         pytest.skip("_build/html is absent: run `make book` first")
     root = tmp_path_factory.mktemp("published")
     shutil.copytree(ROOT / "_build" / "html", root / "_build" / "html")
+    shutil.copy(ROOT / "_toc.yml", root)
     (root / "_build" / f"{tasks.NAME}.pdf").write_bytes(b"%PDF-1.7\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "ROOT", str(root))
@@ -229,14 +233,14 @@ def site(tmp_path_factory):
 
 def test_the_first_page_of_the_published_book_offers_the_pdf_and_the_archive(site, serve, guarded):
     page, outside = guarded()
-    page.goto(serve(site), wait_until="load")
-    page.wait_for_url("**/chapters/00_start.html")
-    links = page.locator(".tt-downloads a")
-    assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
-    for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
-        with page.expect_download() as loading:
-            link.click()
-        assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
+    for place in ("", "chapters/00_start.html"):
+        page.goto(serve(site) + place, wait_until="load")
+        links = page.locator(".tt-downloads a")
+        assert links.all_inner_texts() == ["the whole book as a PDF", "the pages to read offline, as a zip"]
+        for link, name in zip(links.all(), (f"{tasks.NAME}.pdf", f"{tasks.NAME}.zip"), strict=True):
+            with page.expect_download() as loading:
+                link.click()
+            assert pathlib.Path(loading.value.path()).read_bytes() == (site / name).read_bytes()
     assert outside == []
 
 
@@ -250,7 +254,6 @@ def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guard
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.on("requestfailed", lambda request: broken.append(request.url))
     page.goto((there / "index.html").as_uri(), wait_until="load")
-    page.wait_for_url("**/chapters/00_start.html")
     assert page.locator(".tt-downloads").count() == 0  # those files do not stand beside these pages
     page.locator("nav a", has_text="Initialization").first.click()
     page.wait_for_url("**/chapters/02_initialization.html")
@@ -262,12 +265,54 @@ def test_the_archive_works_from_a_folder_without_a_network(site, tmp_path, guard
     assert (outside, broken) == ([], [])
 
 
-def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path):
-    (tmp_path / "index.html").write_text('<meta content="0; url=first.html">')
-    for name in ("training-tricks.pdf", "training-tricks.zip", "first.html"):
+def test_a_first_page_without_a_place_for_the_links_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
+    (tmp_path / "_toc.yml").write_text("root: index\n")
+    for name in ("training-tricks.pdf", "training-tricks.zip", "index.html"):
         (tmp_path / name).write_text("")
-    with pytest.raises(tasks.Stop, match="first.html has no article"):
+    with pytest.raises(tasks.Stop, match="^index.html has no article to put the links"):
         tasks.offer(str(tmp_path))
+
+
+def test_the_audit_tells_what_is_known_and_when_nothing_is():
+    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    fine = {"name": "numpy", "version": "2.0", "vulns": []}
+    hit = {"name": "requests", "version": "2.1", "vulns": [{"id": "CVE-1", "fix_versions": ["2.2"]}]}
+    silent = [{"name": name, "skip_reason": "not found"} for name in ("a", "b", "c")]
+    ours = {"name": "training-tricks", "skip_reason": "editable"}
+    assert audit.verdict([fine, ours]) == (["1 packages looked up, 0 with known vulnerabilities."], 0)
+    lines, code = audit.verdict([fine, hit, silent[0], ours])
+    assert lines[0] == "requests 2.1: CVE-1, mended in 2.2" and lines[-1] == "Not looked up: a." and code == 1
+    assert audit.verdict([fine, *silent])[1] == audit.verdict([])[1] == 2
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_a_workflow_runs_commands_that_exist(path):
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", True, "permissions", "jobs"} <= set(told)  # YAML reads the key `on` as true
+    for name, job in told["jobs"].items():
+        assert job["runs-on"] == "ubuntu-latest" and set(job.get("needs", "").split()) <= set(told["jobs"])
+        assert job.get("timeout-minutes") or name == "deploy"
+        for step in job["steps"]:
+            assert ("run" in step) != ("uses" in step)
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"])
+            elif step["run"] == ".ci/run":
+                assert os.access(ROOT / ".ci" / "run", os.X_OK)
+            else:
+                assert step["run"].split()[0] == "make" and step["run"].split()[1] in tasks.COMMANDS
+
+
+def test_the_pages_are_published_after_every_check():
+    told = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8"))
+    steps = told["jobs"]["build"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make lighthouse", "make publish"]
+    assert steps[-1]["with"] == {"path": "_build/site"} and told["jobs"]["deploy"]["needs"] == "build"
 
 
 def test_make_is_a_thin_wrapper():
