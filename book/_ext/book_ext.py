@@ -96,6 +96,24 @@ def share_scripts(app, pagename, templatename, context, doctree) -> None:
             context["body"] = context["body"].replace(old, new)
 
 
+SETUP = re.compile(
+    r'<div class="cell docutils container">\n(<div class="cell_input docutils container">\n'
+    r'<div class="highlight-ipython3(?:(?!</pre>).)*?ModuleNotFoundError.*?</pre></div>\n</div>\n</div>\n)</div>',
+    re.S,
+)
+FOLD = """<div class="cell docutils container"><details class="admonition hide above-input"><summary>
+<p class="collapsed admonition-title">Show the set-up</p><p class="expanded admonition-title">Hide the set-up</p>
+</summary>{}</details></div>"""
+NUMBER = re.compile(r'(<h1><span class="section-number">)(\d+)\. (?=</span>)')
+
+
+def open_chapters(app, pagename, templatename, context, doctree) -> None:
+    """A chapter opens with its number over its title; the cell that finds the library is folded away."""
+    if pagename.startswith("chapters/") and "body" in context:
+        body = SETUP.sub(lambda match: FOLD.format(match[1]), context["body"], count=1)
+        context["body"] = NUMBER.sub(r"\1Chapter \2 ", body)
+
+
 def add_predictions(app, pagename, templatename, context, doctree) -> None:
     """The script of the predictions, on the pages that have one."""
     if doctree is not None and any("predict" in node["classes"] for node in doctree.findall(nodes.admonition)):
@@ -134,6 +152,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", add_predictions)
     app.connect("html-page-context", share_scripts)
     app.connect("html-page-context", add_slides)
+    app.connect("html-page-context", open_chapters)
     app.connect("build-finished", copy_notebooks)
     app.connect("build-finished", drop_stale)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

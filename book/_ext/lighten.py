@@ -32,6 +32,7 @@ BOOTSTRAP = {
     "collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
     "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto",
 }  # fmt: skip
+FONT = re.compile(r'url\("(fonts/book-[\w-]+\.woff2)"\)')  # the text's own: without them nothing is drawn
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
@@ -46,7 +47,7 @@ LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=
 # The theme's watch over boxes that scroll; reach.js does the same without a layout for each box at each change.
 WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
-# Light or dark is settled before the first stroke is drawn; the theme's script asks later and finds the same answer.
+# Light or dark is settled before the first stroke is drawn; the theme asks later and finds the same answer.
 SETTLE = """<script data-cfasync="false">(() => {
   const root = document.documentElement;
   let mode = null;
@@ -61,6 +62,10 @@ def stamp(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def encoded(path: pathlib.Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
 def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Path]:
     """The files of these names that the build has made."""
     return [path for pattern in patterns for path in sorted(static.glob(pattern))]
@@ -68,9 +73,8 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
     """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are stamps of the two."""
-    style, script = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n', (
-        f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
-    )
+    style = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n'
+    script = f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
     ours = {"all.css", *STYLES}
     first = True
 
@@ -150,6 +154,7 @@ def lighten(app, error) -> None:
     talking = [text for path, text in scripts.items() if path not in quiet and "locales" not in path.parts]
     known = purge.names(pages.values()) | purge.words(talking) | BOOTSTRAP
     css = purge.purge("".join(purge.read(path, static) for path in sources(static, STYLES)), known, "".join(talking))
+    css = FONT.sub(lambda match: f'url("data:font/woff2;base64,{encoded(static / match[1])}")', css)
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
     js, watches = WATCH.subn("0", js)
     if watches != 1:

@@ -2,9 +2,12 @@
 
     pip install fonttools brotli
     python book/tools/subset_fonts.py --math stix-two-math-latin-400-normal.woff2 --theme .../site-packages
+    python book/tools/subset_fonts.py --text folder/of/fontsource/files
 
+- The text is set in Source Sans 3, the headings in Source Serif 4 (npm packages @fontsource-variable/source-sans-3 and
+  @fontsource/source-serif-4, the files of the Latin script).
 - The math font is STIX Two Math (npm package @fontsource/stix-two-math), cut down to the characters of formulas. Its
-  MATH table stays: browsers need it to place hats, roots and limits.
+  MATH table stays: browsers need it to place hats, roots and limits. A test holds the formulas to what is there.
 - The icons are those of Font Awesome that the theme's pages name. The theme's own files weigh 300 kB, these 10 kB.
   `icons.txt` lists what is there; a test holds the pages to it.
 """
@@ -17,10 +20,14 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 
 ASSETS = pathlib.Path(__file__).resolve().parents[1] / "assets"
-MATH = """0020-007E 00A0-00FF 0131 0237 02C6 02C7 02D8-02DC 0300-030C 0332 0338 0370-03FF 2002-200B 2010-2015 2016
-2018-201D 2020-2026 2032-2037 203E 2044 2061-2064 20D7 210B-2131 2190-21FF 2200-22FF 2308-230B 23B4 23B5 23DC-23E1
-25A0-25A1 25CF 25EF 27E6-27EF 27F5-27FC 2A00-2A06 2A7D-2A7E 2AAF-2AB0 1D400-1D467 1D49C-1D4CF 1D538-1D56B 1D6A4-1D6A5
-1D6A8-1D71B 1D736-1D755 1D7CE-1D7E1"""
+MATH = """0020-007E 00AC 00AF 00B1 00B7 00D7 0131 0237 02C6 02C7 02DC 0300-0304 0307-0308 030C 0332 0338 0394 0398 039B
+03A3 03A6 03A8 03A9 03B1-03C9 03D1 03D5 03F5 2010-2016 2026 2032-2033 2061-2064 20D7 210E 2112 2113 2115 211D 2124
+2190-2192 21A6 21D2 2200 2202-2203 2205-2208 220F-2212 2218 221A 221D-221E 2223 2225 2229-222B 223C 2248 2260 2264-2265
+226A-226B 2286 2295 2297 2299 22C5 22EE-22EF 2308-230B 27E8-27E9 1D400-1D467 1D49C-1D4B5 1D538-1D550 1D6A4-1D6A5
+1D6E2-1D71B"""
+TEXT = """0020-007E 00A0-00FF 0131 0152-0153 02C6 02DA 02DC 2002-200B 2010-2015 2018-201E 2020-2022 2026 2032-2033
+2190-2193
+2212 2215 221E 2248 2260 2264-2265"""
 MORE_ICONS = ("github", "book", "book-open", "check", "xmark", "circle-question", "flask", "chart-line", "clock")
 
 
@@ -36,7 +43,7 @@ def codes(text: str) -> list[int]:
 def shrink(source: pathlib.Path, target: pathlib.Path, unicodes: list[int], name: str = "") -> set[int]:
     """Write a subset as woff2; return the code points that it holds."""
     options = subset.Options(flavor="woff2", hinting=False, desubroutinize=True, name_IDs=[0, 1, 2, 13, 14])
-    options.layout_features = ["ssty", "dtls", "flac", "kern", "mark", "mkmk", "ccmp"]
+    options.layout_features = ["ssty", "dtls", "flac", "kern", "mark", "mkmk", "ccmp", "liga", "tnum", "lnum"]
     font = TTFont(source)
     cut = subset.Subsetter(options)
     cut.populate(unicodes=unicodes)
@@ -68,10 +75,17 @@ def icons(packages: pathlib.Path) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--math", type=pathlib.Path, help="the whole math font")
+    parser.add_argument("--text", type=pathlib.Path, help="a folder with the whole text fonts")
     parser.add_argument("--theme", type=pathlib.Path, help="the site-packages folder that holds the theme")
     given = parser.parse_args()
     if given.math:
         shrink(given.math, ASSETS / "fonts" / "stix-two-math.woff2", codes(MATH))
+    if given.text:
+        for source, target, name in (  # "Source" is a reserved name, too
+            ("source-sans-3-latin-wght-normal", "book-sans", "Book Sans"),
+            ("source-serif-4-latin-600-normal", "book-serif", "Book Serif"),
+        ):
+            shrink(given.text / f"{source}.woff2", ASSETS / "fonts" / f"{target}.woff2", codes(TEXT), name)
     if given.theme:
         wanted, have = icons(given.theme), set()
         for name in ("fa-solid-900", "fa-regular-400", "fa-brands-400"):
