@@ -263,7 +263,9 @@ def test_every_dependency_is_justified_pinned_and_used():
     assert set(told) - pinned == set(), "in the table, and not in requirements.txt"
     library = {BRINGS.get(name, name) for name in imported("helpers", "chapters")}
     assert library - bound == set(), "imported by helpers or a chapter, and not in pyproject.toml"
-    everywhere = library | {BRINGS.get(name, name) for name in imported("book", "bench", "tests")}
+    everywhere = library | {
+        BRINGS.get(name, name) for name in imported("book", "tests")
+    }  # the rivals of bench are optional
     assert bound - everywhere == set(), "in pyproject.toml, and imported nowhere"
     assert everywhere - set(told) == set(), "imported, and not in CONTRIBUTING's table"
     programs = {"jupyter-book", "jupyterlab", "nbval", "ruff"}  # run by name, not imported
