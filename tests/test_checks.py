@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from helpers import checks
@@ -65,3 +66,45 @@ def test_scale_follows_the_environment(monkeypatch):
     monkeypatch.setenv("TRICKS_SCALE", "bok")
     with pytest.raises(ValueError, match="TRICKS_SCALE='bok' is not known; .* Did you mean 'book'"):
         scale(smoke=2, book=8)
+
+
+def test_show_is_one_short_line():
+    class Odd:
+        def __repr__(self):
+            raise RuntimeError
+
+    assert checks.show("he") == "'he'" and checks.show(Odd()) == "a Odd"
+    assert checks.show(np.zeros((2, 3))) == "ndarray of shape (2, 3)"
+    assert checks.show("a\nb" * 99) == "'" + "a\\nb" * 14 + "a\\…" and len(checks.show("x" * 99)) == 60
+    assert checks.listed(map(str, range(70))).endswith("58, 59, …")
+
+
+def test_numbers_beyond_a_float_are_refused():
+    assert checks.number("q", np.float32(0.5)) == 0.5 and checks.integer("n", np.int64(3), low=1) == 3
+    with pytest.raises(ValueError, match="^q=1000.*… is not allowed: q must be a finite number"):
+        checks.number("q", 10**400)
+
+
+def test_what_acts_unseen_becomes_a_sign():
+    assert checks.visible("a\u202eb\x00c\ud800\n") == "a\ufffdb\ufffdc\ufffd\n"
+    assert checks.visible("Zoë 日本 👩\u200d💻") == "Zoë 日本 👩\u200d💻"
+    assert checks.escaped("<b>\u202e&'\"") == "&lt;b&gt;\ufffd&amp;&#x27;&quot;"
+
+
+def test_a_formula_of_a_spreadsheet_is_inert():
+    assert [checks.inert(v) for v in ("=1", " =1", "-x", "-1", "1e-5", "he", -1.5, None)] == [
+        "'=1", "' =1", "'-x", "-1", "1e-5", "he", -1.5, None
+    ]  # fmt: skip
+
+
+def test_several_and_once():
+    assert checks.several("n", range(2), "[1]") == [0, 1] and checks.once("n", [1, None, "1"]) == [1, None, "1"]
+    for bad in ("ab", {"a": 1}, 5, np.array(3)):
+        with pytest.raises(TypeError, match="^n=.* is not allowed: n must be a list, such as "):
+            checks.several("n", bad, "[1]")
+    with pytest.raises(ValueError, match=r"^n=\[\] is empty: give at least one entry, such as \[1\]\.$"):
+        checks.several("n", [], "[1]")
+    with pytest.raises(ValueError, match="^n holds 1.0 twice; give each entry once"):
+        checks.once("n", [1, 1.0])
+    with pytest.raises(TypeError, match=r"^n holds \[1\], but each entry must be one value"):
+        checks.once("n", [[1]])
