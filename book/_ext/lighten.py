@@ -30,7 +30,7 @@ SCRIPTS = (
 QUIET = ("clipboard.min.js", "scripts/bootstrap.js")  # their words are no sign that a page uses a class
 BOOTSTRAP = {"collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
              "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto"}  # fmt: skip
-FONT = re.compile(r'url\("(fonts/book-[\w-]+\.woff2)"\)')  # the text's own: without them nothing is drawn
+FONTS = ("book-sans", "book-serif")  # fetched together with the style sheet: the first window of every page has both
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
@@ -38,6 +38,7 @@ UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "loca
 STYLE = re.compile(r'[ \t]*<link\b[^>]*\bhref="[^"]*_static/([^"?]+\.css)(?:\?[^"]*)?"[^>]*>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b[^>]*\bsrc="[^"]*_static/([^"?]+\.js)(?:\?[^"]*)?"[^>]*></script>\n?')
 WAITING = re.compile(r"<script src=")
+PRELOAD = re.compile(r'<link rel="preload"[^>]*>\n')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 THEME = re.compile(r'<script data-cfasync="false">.*?</script>', re.S)
 PICTURE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]{1000,})"')
@@ -53,15 +54,12 @@ SETTLE = """<script data-cfasync="false">(() => {
   const dark = mode === "dark" || (mode !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   root.dataset.mode = mode || "auto";
   root.dataset.theme = dark ? "dark" : "light";
+  if (location.protocol === "file:") root.dataset.from = "file";
 })();</script>"""
 
 
 def stamp(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def encoded(path: pathlib.Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
 
 
 def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Path]:
@@ -71,6 +69,10 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
     """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are the stamps of the two."""
+    fonts = "".join(
+        f'<link rel="preload" href="{up}_static/fonts/{name}.woff2" as="font" type="font/woff2" crossorigin>\n'
+        for name in FONTS
+    )
     style = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n'
     script = f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
     ours = {"all.css", *STYLES}
@@ -82,10 +84,10 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         if name not in ours and name not in UNUSED:
             log.warning(f"the style sheet {match[1]} is not among STYLES in lighten.py: add it there.", type="book")
             return match[0]
-        told, first = (style if first else ""), False
+        told, first = (style + fonts if first else ""), False
         return told
 
-    page = STYLE.sub(one_style, page)
+    page = STYLE.sub(one_style, PRELOAD.sub("", page))
     first = True
 
     def one_script(match):
@@ -152,7 +154,6 @@ def lighten(app, error) -> None:
     talking = [text for path, text in scripts.items() if path not in quiet and "locales" not in path.parts]
     known = purge.names(pages.values()) | purge.words(talking) | BOOTSTRAP
     css = purge.purge("".join(purge.read(path, static) for path in sources(static, STYLES)), known, "".join(talking))
-    css = FONT.sub(lambda match: f'url("data:font/woff2;base64,{encoded(static / match[1])}")', css)
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
     js, watches = WATCH.subn("0", js)
     if watches != 1:
