@@ -6,6 +6,7 @@
     bench         the benchmarks beside their rivals
     chapter 03    one chapter, executed and built
     pdf           the built pages as one PDF (needs Chromium)
+    lighthouse    Lighthouse's scores of the built pages (needs Chromium and Node.js)
     publish       the pages with the PDF and an offline archive, in _build/site
     repository U  name another repository, https://host/owner/name, wherever the book names its own
     clean         remove _build
@@ -32,7 +33,7 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "repository", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "lighthouse", "publish", "repository", "clean")
 
 
 class Stop(Exception):
@@ -196,6 +197,11 @@ def pdf():
     book()
     say("\nPrinting ...")
     python(os.path.join("book", "_ext", "printing.py"))
+
+
+def lighthouse():
+    environment()
+    python(os.path.join("book", "_ext", "lighthouse.py"))
 
 
 def publish():

@@ -233,9 +233,10 @@ def _themed(svg: str, alt: str) -> str:
         f'{role} viewBox="0 0 {width:g} {height:g}" '
         f'style="width:100%;max-width:{width:.0f}pt;height:auto">'
     )
-    svg = head + svg[svg.index(">") + 1 :]
+    svg = svg[svg.index(">") + 1 :]
     svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
     # in the course of a line a tenth of a point is finer than any screen
     svg = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\d)\.(\d)\d+", r"\1.\2", path[0]).replace(".0 ", " "), svg)
+    svg = head + svg  # only now: the words of the finding keep their numbers as they are
     return svg.replace(INK, "currentColor").replace(RULE, "color-mix(in srgb, currentColor 22%, transparent)")

@@ -25,28 +25,31 @@ STYLES = (  # in their order on a page: later ones win
 )  # fmt: skip
 SCRIPTS = (
     "doctools.js", "sphinx_highlight.js", "clipboard.min.js", "copybutton.js", "scripts/sphinx-book-theme.js",
-    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "reach.js",
+    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "page.js",
 )  # fmt: skip
 QUIET = ("clipboard.min.js", "scripts/bootstrap.js")  # their words are no sign that a page uses a class
-BOOTSTRAP = {"collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
-             "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto"}  # fmt: skip
-FONTS = ("book-sans", "book-serif")  # fetched together with the style sheet: the first window of every page has both
+BOOTSTRAP = set(
+    "collapse collapsing collapsed show showing fade active disabled dropdown dropup dropdown-menu dropdown-item "
+    "tooltip tooltip-inner tooltip-arrow bs-tooltip-auto".split()
+)
+FONTS = ("book-sans", "book-serif")  # fetched together with the style sheet: every page begins with both
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
 
 STYLE = re.compile(r'[ \t]*<link\b[^>]*\bhref="[^"]*_static/([^"?]+\.css)(?:\?[^"]*)?"[^>]*>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b[^>]*\bsrc="[^"]*_static/([^"?]+\.js)(?:\?[^"]*)?"[^>]*></script>\n?')
-WAITING = re.compile(r"<script src=")
+WAITING = re.compile(r"<script\b(?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
 PRELOAD = re.compile(r'<link rel="preload"[^>]*>\n')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 THEME = re.compile(r'<script data-cfasync="false">.*?</script>', re.S)
 PICTURE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]{1000,})"')
 LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=&quot;)")
-# The theme's watch over boxes that scroll; reach.js does the same without a layout for each box at each change.
+# The theme's watch over boxes that scroll; page.js does the same without a layout for each box at each change.
 WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
+HANDLERS = {'onclick="window.print()"': 'data-does="print"', 'onclick="toggleFullScreen()"': 'data-does="full-screen"'}
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
-# Light or dark is settled before the first stroke is drawn; the theme's script, which asks later, finds the same answer.
+# Light or dark is settled before the first stroke; the theme's script, which asks later, finds the same answer.
 SETTLE = """<script data-cfasync="false">(() => {
   const root = document.documentElement;
   let mode = null;
@@ -68,7 +71,7 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
-    """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are the stamps of the two."""
+    """The page with one style sheet and one script, whose stamps are `css` and `js`; `up` leads to the root."""
     fonts = "".join(
         f'<link rel="preload" href="{up}_static/fonts/{name}.woff2" as="font" type="font/woff2" crossorigin>\n'
         for name in FONTS
@@ -99,8 +102,10 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         told, first = (script if first else ""), False
         return told
 
-    page = WAITING.sub("<script defer src=", SCRIPT.sub(one_script, page))
+    page = WAITING.sub("<script defer", SCRIPT.sub(one_script, page))
     page = THEME.sub(lambda _: SETTLE, page.replace(' data-theme="auto"', ' data-theme="light"', 1), count=1)
+    for old, new in HANDLERS.items():
+        page = page.replace(old, new)
     seen = VIEWPORT.search(page)
     return VIEWPORT.sub(lambda match: match[0] if match.start() == seen.start() else "", page) if seen else page
 
@@ -157,7 +162,7 @@ def lighten(app, error) -> None:
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
     js, watches = WATCH.subn("0", js)
     if watches != 1:
-        log.warning("the theme watches boxes that scroll in another way than before: mend WATCH in lighten.py", type="book")
+        log.warning("the theme watches boxes that scroll in another way now: mend WATCH in lighten.py", type="book")
     (static / "all.css").write_text(css, encoding="utf-8")
     (static / "all.js").write_text(js, encoding="utf-8")
     options = " ".join((static / "documentation_options.js").read_text(encoding="utf-8").split())
@@ -168,7 +173,8 @@ def lighten(app, error) -> None:
         if new != page:
             path.write_text(new, encoding="utf-8")
     if root != out / "index.html" and root in pages:
-        (out / "index.html").write_text(as_index(pages[root], root.parent.relative_to(out).as_posix()), encoding="utf-8")
+        index = as_index(pages[root], root.parent.relative_to(out).as_posix())
+        (out / "index.html").write_text(index, encoding="utf-8")
     for name in UNUSED:
         path = static / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
