@@ -266,8 +266,8 @@ def _themed(svg: str, alt: str) -> str:
         f'{role} viewBox="0 0 {width:g} {height:g}" '
         f'style="width:100%;max-width:{width:.0f}pt;height:auto">'
     )
-    svg = head + svg[svg.index(">") + 1 :]
-    return checks.visible(re.sub(r"<[^>]*>", _retouched, svg))  # tags alone: the words stay as they are
+    svg = re.sub(r"<[^>]*>", _retouched, svg[svg.index(">") + 1 :])  # tags alone: the words stay as they are
+    return checks.visible(head + svg)
 
 
 def _retouched(tag: re.Match) -> str:

@@ -1,11 +1,14 @@
 """The built pages, in a real browser that may talk to nobody: run `make book` first."""
 
 import functools
+import gzip
+import html
 import html.parser
 import os
 import pathlib
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import urllib.parse
@@ -15,6 +18,9 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
+sys.path.insert(0, str(ROOT))
+from bench import browser as timing  # noqa: E402
+
 execute = pytest.importorskip("execute", reason="the tools that build the book are not installed")
 
 BUILT = ROOT / "_build" / "html"
@@ -44,6 +50,7 @@ def visit(page, address):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("requestfailed", lambda request: errors.append(f"not loaded: {request.url}"))
     page.goto(address, wait_until="load")
+    page.wait_for_function(timing.DRAWN)
     page.wait_for_timeout(150)
     return errors
 
@@ -161,7 +168,7 @@ def states(page, control):
 
 @every_explorer
 def test_every_state_of_every_control_is_reached_by_keyboard_and_redraws(name, site, guarded):
-    page, _ = guarded(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    page, outside = guarded(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
     errors = visit(page, site + name)
     found = [element for tag in sorted(set(tags(name))) for element in page.query_selector_all(tag)]
     assert len(found) == len(tags(name))
@@ -187,7 +194,7 @@ def test_every_state_of_every_control_is_reached_by_keyboard_and_redraws(name, s
             page.wait_for_timeout(30)
             assert explorer.evaluate(PICTURE) != before, box.evaluate("e => (e.labels[0] || e).textContent")
             page.keyboard.press("Space")
-    assert errors == []
+    assert (errors, outside) == ([], [])
 
 
 @every_explorer
@@ -199,6 +206,243 @@ def test_without_javascript_a_picture_stands_there(name, guarded):
     for image in pictures:
         assert len(image.get_attribute("alt")) >= 40
         assert image.is_visible() and image.bounding_box()["width"] > 200
+
+
+@every_explorer
+def test_a_move_of_a_slider_fits_into_a_frame(name, site, guarded):
+    page, _ = guarded(viewport={"width": 1280, "height": 900})
+    visit(page, site + name)
+    for moves in timing.measure(page, least=10):
+        assert statistics.median(moves) < timing.FRAME
+
+
+HOSTILE = ['"><img src=x onerror=window.pwned=1>', "<script>window.pwned=1</script>", "1e9", "-7.7e-7", "0;drop"]
+
+
+@every_explorer
+def test_a_link_to_a_setting_opens_it_and_a_hostile_one_is_nothing(name, site, guarded):
+    page, outside = guarded(viewport={"width": 1280, "height": 900})
+    errors = visit(page, site + name)
+    read = """() => [...document.querySelectorAll(".rx")].map((root) =>
+      [root.id, [...root.querySelectorAll("[data-column]")].map((c) => [c.dataset.column, c.value,
+        c.localName === "select" ? c.options.length - 1 : +c.max])])"""
+    start = page.evaluate(read)
+    assert all(identity for identity, _ in start)
+    want = {identity: [top if value != str(top) else 0 for _, value, top in controls] for identity, controls in start}
+
+    def fragment(values):
+        quote = urllib.parse.quote
+        parts = {i: [f"{quote(c, safe='')}:{v}" for (c, _, _), v in zip(cs, values(i), strict=True)] for i, cs in start}
+        return "#" + "&".join(f"{identity}={','.join(items)}" for identity, items in parts.items() if items)
+
+    errors += visit(page, "about:blank") + visit(page, site + name + fragment(lambda identity: want[identity]))
+    found = {identity: [int(value) for _, value, _ in controls] for identity, controls in page.evaluate(read)}
+    assert found == want
+    for text in HOSTILE:
+        bad = fragment(lambda identity, text=text: [urllib.parse.quote(text)] * len(want[identity]))
+        page.evaluate("(hash) => { location.hash = hash; }", bad)
+        page.wait_for_function("(hash) => location.hash === hash", arg=bad)
+        page.wait_for_timeout(30)
+        assert page.evaluate(read) == start, text
+        assert text not in page.inner_text("body") and page.evaluate("window.pwned") is None
+    page.go_back()
+    assert (outside, errors) == ([], [])
+
+
+# ---- quick, and nothing moves ----
+
+BEFORE_PAINT = 45_000  # bytes, compressed, of the one style sheet that a page waits for
+PAGE = 160_000  # bytes, compressed, of a page itself
+SHIFT = 0.01  # of the window, times the distance: a tenth of what counts as good
+
+
+@every_page
+def test_a_page_waits_for_one_style_sheet_and_for_no_script(name):
+    text = (BUILT / name).read_text(encoding="utf-8")
+    sheets = re.findall(r'<link\b[^>]*rel="stylesheet"[^>]*>', text)
+    assert len(sheets) == 1 and "_static/all.css?v=" in sheets[0]
+    assert [script for script in re.findall(r"<script\b[^>]*\bsrc=[^>]*>", text) if " defer" not in script] == []
+    assert text.index("<meta charset") < 1000 - 100 and text.count('name="viewport"') == 1
+    assert len(gzip.compress((BUILT / "_static" / "all.css").read_bytes())) < BEFORE_PAINT
+    assert len(gzip.compress(text.encode())) < PAGE
+    large = re.findall(r'<img[^>]*src="data:image/png;base64,[^"]{1400}', text)
+    assert large == [] and not re.search(r'<img src="[^"]*_images/', text), "a picture that does not wait"
+
+
+def loaded(page, address):
+    """Open a page and wait until it is quiet; return what moved meanwhile, as Chromium measures layout shifts."""
+    page.add_init_script(
+        """window.shifts = []; new PerformanceObserver((list) => list.getEntries().forEach((e) => shifts.push(
+          [e.value, ...e.sources.map((s) => s.node?.className || s.node?.nodeName)])))
+          .observe({ type: "layout-shift", buffered: true })"""
+    )
+    visit(page, address)
+    page.wait_for_timeout(300)
+    return page.evaluate("shifts")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("name", sorted({"index.html", "book/claims.html", *with_explorers}) if PAGES else [])
+def test_nothing_shifts_while_a_page_loads_or_a_slider_moves(name, width, site, guarded):
+    page, _ = guarded(viewport={"width": width, "height": 850})
+    moved = loaded(page, site + name)
+    assert sum(value for value, *_ in moved) < SHIFT, moved
+    for control in page.query_selector_all(".rx .rx-control:first-child :is(input[type=range], select)"):
+        control.evaluate("e => e.closest('.rx').scrollIntoView({ block: 'center' })")
+        control.focus()
+        page.wait_for_timeout(200)
+        page.evaluate("shifts.length = 0")
+        for key in ("End", "Home"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(80)
+        moved = page.evaluate("shifts")
+        assert sum(value for value, *_ in moved) < SHIFT, moved
+
+
+SIGHT = """(sheets) => {
+  const names = ["display", "position", "color", "background-color", "font-size", "font-weight", "font-family", "width",
+    "height", "margin-top", "padding-left", "border-top-color", "border-left-width", "visibility", "opacity"];
+  return [...document.querySelectorAll("body *:not(svg *, math *, pre *)")].map((e) => {
+    const style = getComputedStyle(e);
+    return [e.localName + "." + e.getAttribute("class"), ...names.map((name) => style[name])].join(" ");
+  });
+}"""
+
+
+@built
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "chapters/02_initialization.html", "book/claims.html", "search.html"])
+def test_the_one_style_sheet_shows_what_all_of_them_showed(name, theme, site, guarded):
+    lighten = pytest.importorskip("lighten")
+    whole = [p.relative_to(BUILT).as_posix() for p in lighten.sources(BUILT / "_static", lighten.STYLES)]
+    page, _ = guarded(viewport={"width": 1100, "height": 800}, color_scheme=theme, reduced_motion="reduce")
+    visit(page, site + name)
+    page.add_style_tag(content=".bd-article section { content-visibility: visible !important; }")
+    page.wait_for_timeout(400)
+    small = page.evaluate(SIGHT)
+    page.evaluate(
+        """async (sheets) => {
+          const one = document.querySelector("link[rel=stylesheet]");
+          const make = (href) => Object.assign(document.createElement("link"), { rel: "stylesheet", href });
+          const links = sheets.map(make);
+          const done = links.map((link) => new Promise((ok, no) => { link.onload = ok; link.onerror = no; }));
+          one.before(...links);
+          await Promise.all(done);
+          one.remove();
+        }""",
+        [site + path for path in whole],
+    )
+    page.wait_for_timeout(400)
+    large = page.evaluate(SIGHT)
+    assert len(small) > 100 and [pair for pair in zip(small, large, strict=True) if pair[0] != pair[1]][:3] == []
+
+
+def test_a_rule_goes_when_no_page_can_match_it():
+    purge = pytest.importorskip("purge")
+    css = (
+        ":root{--a:1px;--b:2px}.used,.gone{margin:var(--a)}p.gone>b{color:red}#here:hover{color:blue}table td{top:0}"
+        "@media print{.gone{top:0}.used{top:1px}}@keyframes spin{from{top:0}}@keyframes idle{to{top:0}}"
+        "[data-x] .used:not(.gone){animation:spin 1s}"
+    )
+    known = purge.names(['<p class="used x"><b id=here></b>']) | purge.words(["el.className = 'made'"])
+    assert {"used", "x", "here", "p", "b", "made"} <= known and "gone" not in known
+    told = purge.purge(css + ".made::after{content:'a;b}'}", known)
+    assert told == (
+        ":root{--a:1px;}.used{margin:var(--a)}#here:hover{color:blue}@media print{.used{top:1px}}"
+        '[data-x] .used:not(.gone){animation:spin 1s}.made::after{content:"a;b}"}@keyframes spin{from{top:0}}'
+    )
+
+
+def test_a_style_sheet_is_read_with_its_imports_and_addresses(tmp_path):
+    purge = pytest.importorskip("purge")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.css").write_text("a{background:url(pic.png)}")
+    (tmp_path / "sub" / "top.css").write_text('@import "../base.css";b{background:url("../f/x.woff2") url(data:,x)}')
+    assert purge.read(tmp_path / "sub" / "top.css", tmp_path) == (
+        'a{background:url("pic.png")}b{background:url("f/x.woff2") url(data:,x)}'
+    )
+
+
+def test_a_page_of_a_folder_becomes_the_first_page_of_the_site():
+    lighten = pytest.importorskip("lighten")
+    page = (
+        '<html data-content_root="../"><meta content="a b"><a href="01.html#x">1</a><a href="#top">t</a>'
+        '<a href="../book/b.html">b</a><a href="https://a.org">o</a><img src="../_images/p.png">'
+        "<x data-spec=\"{&quot;href&quot;: &quot;../_images/q.png&quot;}\">"
+    )
+    assert lighten.as_index(page, "chapters") == (
+        '<html data-content_root="./"><meta content="a b"><a href="chapters/01.html#x">1</a><a href="#top">t</a>'
+        '<a href="book/b.html">b</a><a href="https://a.org">o</a><img src="_images/p.png">'
+        "<x data-spec=\"{&quot;href&quot;: &quot;_images/q.png&quot;}\">"
+    )
+
+
+@built
+def test_the_math_font_has_every_character_of_the_formulas():
+    sys.path.insert(0, str(ROOT / "book" / "tools"))
+    fonts = pytest.importorskip("subset_fonts", reason="fonttools is not installed")
+    have = set(fonts.codes(fonts.MATH))
+    for name in PAGES:
+        for math in re.findall(r"<math .*?</math>", (BUILT / name).read_text(encoding="utf-8"), re.S):
+            text = html.unescape(re.sub(r"<mtext>.*?</mtext>|<[^>]*>", "", math))
+            assert {c for c in text if ord(c) not in have and not c.isspace()} == set(), name
+
+
+def test_lighthouse_scores_are_medians_and_its_server_is_that_of_a_static_host(tmp_path):
+    import urllib.request
+
+    lighthouse = pytest.importorskip("lighthouse")
+    reports = [{"categories": {c: {"score": score} for c in lighthouse.CATEGORIES}} for score in (0.9, 1, 0.97)]
+    assert set(lighthouse.scores(reports).values()) == {97}
+    (tmp_path / "index.html").write_text("<p>hello</p>" * 100)
+    server = lighthouse.serve(tmp_path)
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/"
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip" and answer.headers["Cache-Control"] == "max-age=600"
+            assert gzip.decompress(answer.read()).startswith(b"<p>hello")
+        with pytest.raises(OSError):
+            urllib.request.urlopen(address + "nothing.html")
+    finally:
+        server.shutdown()
+
+
+# ---- what the theme's own controls do ----
+
+
+@built
+@pytest.mark.parametrize("width", [375, 1280])
+def test_sidebar_theme_launch_buttons_and_search_work(width, site, guarded):
+    page, outside = guarded(viewport={"width": width, "height": 850}, color_scheme="light")
+    errors = visit(page, site + "chapters/02_initialization.html")
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "light"
+    for _ in range(3):
+        page.locator(".theme-switch-button:visible").first.click()
+        if page.evaluate(theme) == "dark":
+            break
+    page.reload()
+    assert page.evaluate(theme) == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 25)"
+    links = page.locator(".bd-sidebar-primary a:visible, #pst-primary-sidebar-modal a:visible")
+    seen = links.count()
+    for shown in (seen == 0, seen > 0):
+        if shown or seen:
+            page.locator(".primary-toggle:visible").first.press("Enter")
+        else:
+            page.keyboard.press("Escape")
+        page.wait_for_timeout(600)
+        assert (links.count() > 0) == shown
+    page.locator(".dropdown-launch-buttons button:visible").first.click()
+    icon = page.locator(".dropdown-launch-buttons .dropdown-menu img").first
+    icon.wait_for(state="visible")
+    page.wait_for_function("() => document.querySelector('.dropdown-launch-buttons img').naturalWidth > 0")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.locator("#pst-search-dialog input").fill("momentum")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results ul.search li a")
+    assert (outside, errors) == ([], [])
 
 
 # ---- the book as a whole ----

@@ -104,3 +104,10 @@ def test_source_is_the_code_that_runs():
 
 def test_say_shows_markdown_and_glues(capsys):
     assert show.say("**3.1** points")._repr_mimebundle_()["text/markdown"] == "**3.1** points"
+
+
+def test_the_alternative_text_keeps_its_numbers():
+    ax = plots.figure()
+    ax.plot([0.12345, 1], [0, 1])
+    shown = plots.picture(ax, "The best of the learning rates is 0.0012345, the worst 1.5.")
+    assert 'aria-label="The best of the learning rates is 0.0012345, the worst 1.5."' in shown.svg()

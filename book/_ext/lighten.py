@@ -25,29 +25,31 @@ STYLES = (  # in their order on a page: later ones win
 )  # fmt: skip
 SCRIPTS = (
     "doctools.js", "sphinx_highlight.js", "clipboard.min.js", "copybutton.js", "scripts/sphinx-book-theme.js",
-    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "reach.js",
+    "togglebutton.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "page.js",
 )  # fmt: skip
 QUIET = ("clipboard.min.js", "scripts/bootstrap.js")  # their words are no sign that a page uses a class
-BOOTSTRAP = {
-    "collapse", "collapsing", "collapsed", "show", "showing", "fade", "active", "disabled", "dropdown", "dropup",
-    "dropdown-menu", "dropdown-item", "tooltip", "tooltip-inner", "tooltip-arrow", "bs-tooltip-auto",
-}  # fmt: skip
-FONT = re.compile(r'url\("(fonts/book-[\w-]+\.woff2)"\)')  # the text's own: without them nothing is drawn
+BOOTSTRAP = set(
+    "collapse collapsing collapsed show showing fade active disabled dropdown dropup dropdown-menu dropdown-item "
+    "tooltip tooltip-inner tooltip-arrow bs-tooltip-auto".split()
+)
+FONTS = ("book-sans", "book-serif")  # fetched together with the style sheet: every page begins with both
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
 
 STYLE = re.compile(r'[ \t]*<link\b[^>]*\bhref="[^"]*_static/([^"?]+\.css)(?:\?[^"]*)?"[^>]*>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b[^>]*\bsrc="[^"]*_static/([^"?]+\.js)(?:\?[^"]*)?"[^>]*></script>\n?')
-WAITING = re.compile(r"<script src=")
+WAITING = re.compile(r"<script\b(?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
+PRELOAD = re.compile(r'<link rel="preload"[^>]*>\n')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 THEME = re.compile(r'<script data-cfasync="false">.*?</script>', re.S)
 PICTURE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]{1000,})"')
 LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=&quot;)")
-# The theme's watch over boxes that scroll; reach.js does the same without a layout for each box at each change.
+# The theme's watch over boxes that scroll; page.js does the same without a layout for each box at each change.
 WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
+HANDLERS = {'onclick="window.print()"': 'data-does="print"', 'onclick="toggleFullScreen()"': 'data-does="full-screen"'}
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
-# Light or dark is settled before the first stroke is drawn; the theme asks later and finds the same answer.
+# Light or dark is settled before the first stroke; the theme's script, which asks later, finds the same answer.
 SETTLE = """<script data-cfasync="false">(() => {
   const root = document.documentElement;
   let mode = null;
@@ -55,15 +57,12 @@ SETTLE = """<script data-cfasync="false">(() => {
   const dark = mode === "dark" || (mode !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   root.dataset.mode = mode || "auto";
   root.dataset.theme = dark ? "dark" : "light";
+  if (location.protocol === "file:") root.dataset.from = "file";
 })();</script>"""
 
 
 def stamp(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def encoded(path: pathlib.Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
 
 
 def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Path]:
@@ -72,7 +71,11 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
-    """The page with one style sheet and one script; `up` leads to the root, `css` and `js` are stamps of the two."""
+    """The page with one style sheet and one script, whose stamps are `css` and `js`; `up` leads to the root."""
+    fonts = "".join(
+        f'<link rel="preload" href="{up}_static/fonts/{name}.woff2" as="font" type="font/woff2" crossorigin>\n'
+        for name in FONTS
+    )
     style = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n'
     script = f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
     ours = {"all.css", *STYLES}
@@ -84,10 +87,10 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         if name not in ours and name not in UNUSED:
             log.warning(f"the style sheet {match[1]} is not among STYLES in lighten.py: add it there.", type="book")
             return match[0]
-        told, first = (style if first else ""), False
+        told, first = (style + fonts if first else ""), False
         return told
 
-    page = STYLE.sub(one_style, page)
+    page = STYLE.sub(one_style, PRELOAD.sub("", page))
     first = True
 
     def one_script(match):
@@ -99,8 +102,10 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         told, first = (script if first else ""), False
         return told
 
-    page = WAITING.sub("<script defer src=", SCRIPT.sub(one_script, page))
+    page = WAITING.sub("<script defer", SCRIPT.sub(one_script, page))
     page = THEME.sub(lambda _: SETTLE, page.replace(' data-theme="auto"', ' data-theme="light"', 1), count=1)
+    for old, new in HANDLERS.items():
+        page = page.replace(old, new)
     seen = VIEWPORT.search(page)
     return VIEWPORT.sub(lambda match: match[0] if match.start() == seen.start() else "", page) if seen else page
 
@@ -154,7 +159,6 @@ def lighten(app, error) -> None:
     talking = [text for path, text in scripts.items() if path not in quiet and "locales" not in path.parts]
     known = purge.names(pages.values()) | purge.words(talking) | BOOTSTRAP
     css = purge.purge("".join(purge.read(path, static) for path in sources(static, STYLES)), known, "".join(talking))
-    css = FONT.sub(lambda match: f'url("data:font/woff2;base64,{encoded(static / match[1])}")', css)
     js = "".join(f";{scripts[path]}\n" for path in sources(static, SCRIPTS))  # ";": "use strict" holds in one file only
     js, watches = WATCH.subn("0", js)
     if watches != 1:

@@ -38,6 +38,12 @@ class Site(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        try:
+            self.answer()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the browser has gone away
+
+    def answer(self) -> None:
         path = pathlib.Path(self.translate_path(self.path))
         path = path / "index.html" if path.is_dir() else path
         if not path.is_file():

@@ -19,6 +19,7 @@ WORD = re.compile(r"[A-Za-z_][\w-]*")
 IMPORT = re.compile(r"""@import\s+(?:url\()?["']?([^"')]+)["']?\)?\s*;""")
 PLACE = re.compile(r"""url\(\s*(["']?)(?!data:|#)([^"')]+)\1\s*\)""")
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)")
+SET = re.compile(r"""(?<=[{;])(--[\w-]+):((?:[^;{}"']|"[^"]*"|'[^']*')*)(;|(?=\}))""")
 NESTED = {"media", "supports", "layer", "container"}
 
 
@@ -41,8 +42,11 @@ def read(path: pathlib.Path, root: pathlib.Path) -> str:
     """A style sheet with its imports in their places and its addresses as seen from `root`."""
     text = path.read_text(encoding="utf-8")
     here = path.parent.resolve().relative_to(root.resolve()).as_posix()
+
+    def moved(match):
+        return f'url("{posixpath.normpath(posixpath.join(here, match[2]))}")'
+
     parts = IMPORT.split(text)
-    moved = lambda m: f'url("{posixpath.normpath(posixpath.join(here, m[2]))}")'  # noqa: E731
     parts[::2] = (PLACE.sub(moved, t) for t in parts[::2])
     parts[1::2] = (read(path.parent / address.split("?")[0], root) for address in parts[1::2])
     return "".join(parts)
@@ -77,8 +81,8 @@ def _rules(nodes: list, known: set[str]) -> Iterator[str]:
             if kept and node.content:
                 body = _declarations(node.content)
                 if body:
-                    names = (tinycss2.serialize(part).replace("/**/", "").strip() for part in kept)
-                    yield ",".join(names) + "{" + body + "}"
+                    heads = (tinycss2.serialize(part).replace("/**/", "").strip() for part in kept)
+                    yield f"{','.join(heads)}{{{body}}}"
         elif node.type == "at-rule" and node.content is not None and node.lower_at_keyword in NESTED:
             inner = "".join(_rules(tinycss2.parse_rule_list(node.content, True, True), known))
             if inner:
@@ -106,10 +110,12 @@ def purge(css: str, known: set[str], elsewhere: str = "") -> str:
     named = set(WORD.findall(" ".join(re.findall(r"animation(?:-name)?:([^;}]*)", text))))
     text += "".join(rule for rule in frames if re.search(r"keyframes ([\w-]+)", rule)[1] in named)
     while True:  # a variable that only unused variables name is unused as well
-        used = set(VARIABLE.findall(text)) | set(re.findall(r"--[\w-]+", elsewhere))
-        fewer = re.sub(r"(?<=[{;])(--[\w-]+):((?:[^;{}\"']|\"[^\"]*\"|'[^']*')*)(;|(?=\}))",
-                       lambda match, used=used: match[0] if match[1] in used else "", text)
-        fewer = re.sub(r"[^{}]+\{\}", "", fewer)
+        fewer = _used(text, set(VARIABLE.findall(text)) | set(re.findall(r"--[\w-]+", elsewhere)))
         if fewer == text:
             return text
         text = fewer
+
+
+def _used(css: str, variables: set[str]) -> str:
+    css = SET.sub(lambda match: match[0] if match[1] in variables else "", css)
+    return re.sub(r"[^{}]+\{\}", "", css)

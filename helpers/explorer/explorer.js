@@ -562,8 +562,12 @@ function render({ model, el, page = false }) {
   el.replaceChildren(root);
   layout(); update();
   let watch = null;
-  const resized = () => { if (panels.clientWidth && Math.round(panels.clientWidth) !== width) { layout(); update(); } };
-  if (typeof ResizeObserver === "function") { watch = new ResizeObserver(resized); watch.observe(root); } else window.addEventListener("resize", resized);
+  let tallest = 0;  // the sentence keeps the height of its longest form so far: nothing below it jumps at a move
+  const resized = () => {
+    if (panels.clientWidth && Math.round(panels.clientWidth) !== width) { tallest = 0; live.style.minHeight = ""; layout(); update(); }
+    if (live.offsetHeight > tallest) live.style.minHeight = `${tallest = live.offsetHeight}px`;
+  };
+  if (typeof ResizeObserver === "function") { watch = new ResizeObserver(resized); watch.observe(root); watch.observe(live); } else window.addEventListener("resize", resized);
   model.on("change:choice", onKernel);
   if (page) window.addEventListener("hashchange", onHash);
   if (linked) requestAnimationFrame(() => root.scrollIntoView({ block: "center" }));

@@ -1,7 +1,9 @@
+// What the book does itself in the place of the theme, on every page.
+
 // What scrolls inside a page can be reached by keyboard. The theme asks every box of the page for its size after each
 // change of the page, a layout each time; here a box is asked when it is drawn or its size changes, all in one pass.
 (() => {
-  const boxes = document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container, .tt-formula");
+  const boxes = document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container");
   if (typeof ResizeObserver !== "function") { boxes.forEach((box) => { box.tabIndex = 0; }); return; }
   const watch = new ResizeObserver((seen) => {
     const scrolls = seen.map(({ target: box }) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
@@ -9,3 +11,10 @@
   });
   boxes.forEach((box) => watch.observe(box));
 })();
+
+// Two buttons of the theme, whose scripts stood in attributes: no page needs to allow such scripts.
+document.addEventListener("click", (event) => {
+  const does = event.target.closest?.("[data-does]")?.dataset.does;
+  if (does === "print") window.print();
+  if (does === "full-screen") window.toggleFullScreen();
+});
