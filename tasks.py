@@ -202,11 +202,6 @@ def pdf():
     python(os.path.join("book", "_ext", "printing.py"))
 
 
-def lighthouse():
-    environment()
-    python(os.path.join("book", "_ext", "lighthouse.py"))
-
-
 def publish():
     """The folder that a web server needs: pages, notebooks, `training-tricks.pdf` and `training-tricks.zip`."""
     pdf()
