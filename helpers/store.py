@@ -116,7 +116,7 @@ def read(path) -> dict | None:
     if path.exists():
         with zipfile.ZipFile(path) as archive:
             checks.members(archive, MOST_BYTES)
-            added.insert(0, {name: json.loads(archive.read(f"{name}.json")) for name in TABLES})
+            added.insert(0, _checked({name: json.loads(archive.read(f"{name}.json")) for name in TABLES}))
     return _merged(added) if len(added) > 1 else added[0] if added else None
 
 
@@ -130,17 +130,20 @@ def _journal(path: pathlib.Path):
         return
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):  # an empty line, or one that was cut short
-            yield json.loads(line)
+            yield _checked(json.loads(line))
+
+
+def _checked(tables: dict) -> dict:
+    for columns in (tables[name] for name in TABLES):
+        if any(not isinstance(v, list) or len(v) != len(columns["run"]) for v in columns.values()):
+            raise ValueError("the columns of a table are lists, equally long")
+    if not set(tables["curves"]["run"]) <= set(tables["table"]["run"]):
+        raise ValueError("each curve belongs to a run")
+    return tables
 
 
 def _merged(additions: list[dict]) -> dict:
     """One after the other, as {name: {column: list}}; a column that an addition lacks is None there."""
-    for tables in additions:
-        for columns in (tables[name] for name in TABLES):
-            if any(not isinstance(v, list) or len(v) != len(columns["run"]) for v in columns.values()):
-                raise ValueError("the columns of a table are lists, equally long")
-        if not set(tables["curves"]["run"]) <= set(tables["table"]["run"]):
-            raise ValueError("each curve belongs to a run")
     last = {run: i for i, tables in enumerate(additions) for run in tables["table"]["run"]}
     merged = {name: {} for name in TABLES}
     for i, tables in enumerate(additions):
