@@ -91,14 +91,14 @@ def train(
     Raises TypeError or ValueError with one sentence for bad input, OSError when `save` cannot be written.
     """
     recipes = _asked(recipes, data, seeds)
-    if jobs != "auto":
+    if not isinstance(jobs, str) or jobs != "auto":
         checks.integer("jobs", jobs, low=1, try_="'auto'")
+    if watch is not None:
+        checks.function("watch", watch, "print")
     if watch and jobs not in ("auto", 1):
         raise ValueError(f"jobs={jobs!r} is not allowed with watch, which sees this process only; leave jobs out.")
     checks.text("test", test)
     save = None if save is None else checks.path("save", save)
-    if watch is not None:
-        checks.function("watch", watch, "print")
     away = workers.named() and jobs != 1 and not watch  # the work goes where joblib has been told
     device = checks.one_of("device", device, DEVICES) if away else pick_device(device)
     ids = {r: run_id(r, data) for r in recipes}
