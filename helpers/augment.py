@@ -7,6 +7,7 @@ usual amount; 0 changes nothing.
 from __future__ import annotations
 
 import functools
+import threading
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ AUGMENTS = {
 }  # fmt: skip
 MOST = 100  # the largest strength; far below it nothing of the image is left
 
+DRAWS = threading.Lock()  # torch's global generator is one for all threads: whoever draws from it holds this
+
 
 @functools.lru_cache(maxsize=32)
 def _operation(name: str, strength: float):
@@ -67,6 +70,6 @@ def augment(name: str, x: Tensor, *, strength: float = 1.0, seed: int = 0) -> Te
     checks.finite("x", x)
     low, high = x.min(), x.max()
     span = (high - low).clamp(min=1e-12)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # kornia draws from torch's global generator
+    with DRAWS, torch.random.fork_rng(devices=[]), torch.no_grad():  # kornia draws from torch's global generator
         torch.manual_seed(seed)
         return (_operation(name, float(strength))((x - low) / span) * span + low).to(x.dtype)

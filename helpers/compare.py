@@ -166,7 +166,7 @@ def compare(
     measure: Callable[[Runs], pd.Series] | None = None,
     higher_is_better: bool = True,
     margin: float = 0.005,
-    jobs: int = 1,
+    jobs: int | str = "auto",
 ) -> Comparison:
     """Compare arms that differ in one field, each at its own best setting of the nuisance fields.
 
@@ -178,6 +178,7 @@ def compare(
     seeds : paired seeds 0, 1, ...: the same order of the data in every arm, and the same weights where shapes allow
     score : the column of `Runs.table` to compare. A test score opens the seal, once for this verdict.
     measure : a function of Runs giving a number per run, in its place, when the score is not a column
+    jobs : as `train` takes it
     margin : differences smaller than this count as none; declare it before you look (0.005 = half a point)
 
     Raises ValueError or TypeError with one sentence for bad input.

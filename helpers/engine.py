@@ -1,46 +1,57 @@
-"""Many runs at once: which are stacked, which go to other processes, and how an interrupted sweep resumes.
+"""Many runs at once: which are stacked, where they are trained, and how an interrupted sweep resumes.
 
 The definition of a run is `training.train_one`; whatever happens here gives the same numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
 
-from helpers import checks, models, stacks, training
+from helpers import checks, models, stacks, store, training, workers
 from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
+DEVICES = ("auto", "cpu", "cuda")
 
-def _train_chunk(recipes, data, device, test, watch=None, threads=None):
+
+def _train_chunk(i, recipes, data, device, test, threads=None, watch=None):
+    """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
     if threads:
         torch.set_num_threads(threads)
+    device = pick_device(device)
     if len(recipes) == 1 and watch is None and recipes[0].model != "mlp":
-        return [training.train_one(recipes[0], data, device=device, test=test)[1]]
+        return i, _place(), device, [training.train_one(recipes[0], data, device=device, test=test)[1]]
     result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch)
-    return None if result is None else result[1]
+    return i, _place(), device, None if result is None else result[1]
 
 
-def plan(recipes: Iterable[Recipe], device: str = "cpu") -> list[list[Recipe]]:
+def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1) -> list[list[Recipe]]:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
     Models with and without dropout are built differently, so they are apart too. Convolutions under vmap are slower
-    on a CPU than one model at a time, so there a CNN is a chunk of its own.
+    on a CPU than one model at a time, so there a CNN is a chunk of its own. Where there are fewer chunks than `pieces`,
+    they are cut. The chunks depend on which recipes there are, and not on their order.
     """
     groups = defaultdict(list)
-    for r in recipes:
+    for r in sorted(recipes, key=repr):
         groups[(*(getattr(r, k) for k in STACKED_TOGETHER), r.dropout > 0)].append(r)
     chunks = []
     for group in groups.values():
-        size = 1 if group[0].model in models.CONVOLUTIONAL and device == "cpu" else stacks.STACK
+        size = 1 if group[0].model in models.CONVOLUTIONAL and device != "cuda" else stacks.STACK
         # same settings side by side, so that they share one optimizer object
         group.sort(key=stacks.settings)
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
-    return chunks
+    parts = math.ceil(pieces / max(len(chunks), 1))
+    cuts = [math.ceil(len(c) / parts) for c in chunks]
+    return [c[i : i + cut] for c, cut in zip(chunks, cuts, strict=True) for i in range(0, len(c), cut)]
 
 
 def train(
@@ -49,7 +60,7 @@ def train(
     *,
     seeds: int | Iterable[int] | None = None,
     save=None,
-    jobs: int = 1,
+    jobs: int | str = "auto",
     device: str = "auto",
     test: str = "",
     watch: Callable[[dict], bool | None] | None = None,
@@ -61,16 +72,87 @@ def train(
     recipes : one Recipe or several, as `Recipe.vary` gives them
     data : a `helpers.data.Dataset`
     seeds : 8 means the seeds 0..7; None keeps each recipe's own seed
-    save : a file (.zip). Finished runs are written there as they come, whole or not at all, and runs that the file
-        already has are not trained again: an interrupted sweep resumes.
-    jobs : processes, one thread each; with 1 all runs share this process and its threads
-    device : "auto" (a GPU when there is one), "cpu", "cuda"
+    save : a file (.zip). Finished runs are kept there as they come, and runs that the file already has are not trained
+        again: an interrupted sweep resumes, however it was stopped. Several processes may save to one file.
+    jobs : 1 = in this process, on its threads; 2 or more = that many processes, one thread each; "auto" = as many
+        threads as torch has here, each training models of its own, and processes for a long rest where those are
+        measured to pay. Inside `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
+    device : "auto" (a GPU when there is one), "cpu", "cuda"; on a cluster each worker looks for itself
     test : the reason for reading the sealed test set; without one the runs have validation scores alone
     watch : called with {"done", "total", "curves"} (in model-epochs) while training; return False to stop, and the
-        finished runs are returned. Works with jobs=1.
+        finished runs are returned. Everything is trained in this process then.
 
-    Raises TypeError or ValueError with one sentence for bad input.
+    The same recipe, data, device and versions give the same run. To the bit: in a sweep of the same recipes, in
+    whatever order they are given, in one go or resumed, with the same jobs and threads. Other neighbours in a stack,
+    other jobs or another number of threads add up in another order: one step differs by the rounding of float32
+    (about 1e-7 of the loss), and the few epochs of the tests by less than 1e-4. Long training on the edge of divergence
+    can make any rounding grow.
+
+    Raises TypeError or ValueError with one sentence for bad input, OSError when `save` cannot be written.
     """
+    recipes = _asked(recipes, data, seeds)
+    if not isinstance(jobs, str) or jobs != "auto":
+        checks.integer("jobs", jobs, low=1, try_="'auto'")
+    if watch is not None:
+        checks.function("watch", watch, "print")
+    if watch and jobs not in ("auto", 1):
+        raise ValueError(f"jobs={jobs!r} is not allowed with watch, which sees this process only; leave jobs out.")
+    checks.text("test", test)
+    save = None if save is None else checks.path("save", save)
+    away = workers.named() and jobs != 1 and not watch  # the work goes where joblib has been told
+    device = checks.one_of("device", device, DEVICES) if away else pick_device(device)
+    ids = {r: run_id(r, data) for r in recipes}
+
+    done = Runs.load(save, missing_ok=True) if save else Runs.empty()
+    finished = _finished(done, test)
+    # planned as a whole: a sweep that resumes has the same stacks as one that was never stopped
+    whole = plan(ids, device, pieces=1 if jobs == "auto" else jobs)
+    chunks = [left for c in whole if (left := [r for r in c if ids[r] not in finished])]
+    sizes = [sum(r.epochs for r in c) for c in chunks]
+    epochs_done, parts = 0, [done.select(i for i in ids.values() if i in finished)]
+    if save and chunks:
+        store.check(save)
+
+    def keep(i, place, device, curves):
+        nonlocal epochs_done
+        epochs_done += sizes[i]
+        parts.append(Runs.from_curves(chunks[i], curves, data, device))
+        if test and place != _place():
+            data.open_test(test)  # read over there, counted here
+        if save:
+            store.append(save, parts[-1].tables())
+
+    def tell(curves):
+        epochs = sum(len(c) for c in curves)
+        return watch({"done": epochs_done + epochs, "total": sum(sizes), "curves": curves})
+
+    def results():
+        items = [(i, c, data, device, test) for i, c in enumerate(chunks)]
+        cores = 1 if watch or device == "cuda" else torch.get_num_threads()
+        together = min(cores, len(whole))
+        if away or jobs not in ("auto", 1):
+            limit = {} if jobs == "auto" else {"n_jobs": jobs}
+            return workers.parallel(_train_chunk, [(*item, 1) for item in items], **limit)
+        if jobs == "auto" and together > 1:
+            return workers.spread(_train_chunk, [(*item, cores // together) for item in items], sizes, together)
+        return (_train_chunk(*item, watch=tell if watch else None) for item in items)
+
+    threads = torch.get_num_threads()
+    try:
+        for i, place, used, curves in results():
+            if curves is None:
+                break
+            keep(i, place, used, curves)
+    finally:
+        torch.set_num_threads(threads)  # the threads beside this one have set it, too
+    if save:
+        with contextlib.suppress(OSError):  # no room for a second copy: the journal has all of it, and is read as well
+            store.settle(save)
+    return Runs.union(parts).select(ids.values())
+
+
+def _asked(recipes, data, seeds) -> list[Recipe]:
+    """The recipes with their seeds, each once, in the order asked for."""
     given, recipes = recipes, [recipes] if isinstance(recipes, Recipe) else recipes
     recipes = list(recipes) if isinstance(recipes, Iterable) else []
     if not recipes or not all(isinstance(r, Recipe) for r in recipes):
@@ -84,52 +166,24 @@ def train(
         else:
             seeds = range(checks.integer("seeds", seeds, low=1, high=100_000, try_="8"))
         recipes = [r.but(seed=s) for r in recipes for s in seeds]
-    checks.integer("jobs", jobs, low=1, try_="1"), checks.text("test", test)
-    save = None if save is None else checks.path("save", save)
-    if watch is not None:
-        checks.function("watch", watch, "print")
-    device = pick_device(device)
-    unique = list(dict.fromkeys(recipes))
+    return list(dict.fromkeys(recipes))
 
-    done = Runs.load(save, missing_ok=True) if save else Runs.empty()
-    if test and len(done) and done.table.get("test_accuracy") is None:
-        done = Runs.empty()  # these runs lack the score that is asked for now
-    finished = set(done.table["run"]) if len(done) else set()
-    chunks = plan([r for r in unique if run_id(r, data) not in finished], device)
-    epochs_total, epochs_done = sum(r.epochs for c in chunks for r in c), 0
 
-    def keep(chunk, curves):
-        nonlocal done, epochs_done
-        done = done + Runs.from_curves(chunk, curves, data, device)
-        epochs_done += sum(r.epochs for r in chunk)
-        if save:
-            done.save(save)
+def _finished(done: Runs, test: str) -> set[str]:
+    """The runs that need no training: those that lack a test score which is asked for now do."""
+    if not len(done):
+        return set()
+    table = done.table if not test else done.table.reindex(columns=["run", "test_accuracy"]).dropna()
+    return set(table["run"])
 
-    def tell(curves):
-        epochs = sum(len(c) for c in curves)
-        return watch({"done": epochs_done + epochs, "total": epochs_total, "curves": curves})
 
-    if jobs == 1:
-        for chunk in chunks:
-            curves = _train_chunk(chunk, data, device, test, tell if watch else None)
-            if curves is None:
-                break
-            keep(chunk, curves)
-    else:
-        from joblib import Parallel, delayed
-
-        def work(i, chunk):
-            return i, _train_chunk(chunk, data, device, test, threads=1)
-
-        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(work)(*c) for c in enumerate(chunks))
-        for i, curves in results:
-            keep(chunks[i], curves)
-    return done.select([run_id(r, data) for r in unique])
+def _place() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 def pick_device(device: str) -> str:
     """ "auto" -> "cuda" where there is a GPU, else "cpu". Raises ValueError when CUDA is asked for and absent."""
-    checks.one_of("device", device, ("auto", "cpu", "cuda"))
+    checks.one_of("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' is not available here: no CUDA GPU was found; use device='auto' or 'cpu'.")
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

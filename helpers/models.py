@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from helpers import blocks, checks, lenet
+from helpers import augment, blocks, checks, lenet
 from helpers.blocks import NORMS as NORMS  # for the recipe
 
 ACTIVATIONS = {
@@ -228,7 +228,8 @@ def build(name: str, shape, classes: int, **options) -> nn.Module:
     checks.number("dropout", options.get("dropout", 0), low=0, below=1, try_="0.5")
     checks.known("option of models", options, {k for taken in OPTIONS.values() for k in taken})
     taken = {k: v for k, v in options.items() if k in OPTIONS[name]}
-    return MODELS[name](tuple(shape), classes, **taken)
+    with augment.DRAWS:  # torch fills a new layer with random numbers
+        return MODELS[name](tuple(shape), classes, **taken)
 
 
 def weight_layers(model: nn.Module) -> list[nn.Module]:

@@ -6,13 +6,9 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import io
-import json
 import math
-import os
 import pathlib
 import platform
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -20,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import torch
 
-from helpers import checks
+from helpers import checks, store
 from helpers.data import Dataset
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
@@ -29,9 +25,6 @@ DEFINING = (
     "stacks",
     "engine",
 )  # fmt: skip
-
-
-MOST_BYTES = 1 << 30  # of a file, unpacked: some 250,000 runs; what is larger would fill the memory
 
 
 @functools.cache
@@ -98,14 +91,21 @@ class Runs:
         return len(self.table)
 
     def __add__(self, other: Runs) -> Runs:
-        checks.kind("other", other, Runs, "Runs, as train(...) returns them")
-        both = [r for r in (self, other) if len(r)]
-        if len(both) < 2:
-            return both[0] if both else self
-        known = set(self.table["run"])
-        new = other.select([r for r in other.table["run"] if r not in known])
-        tables = pd.concat([self.table, new.table], ignore_index=True)
-        return Runs(_clean(tables), pd.concat([self.curves, new.curves], ignore_index=True))
+        return Runs.union([self, checks.kind("other", other, Runs, "Runs, as train(...) returns them")])
+
+    @classmethod
+    def union(cls, parts: Iterable[Runs]) -> Runs:
+        """All runs of the parts, in their order; of a run that several have, the first is taken."""
+        known, new = set(), []
+        for part in checks.several("parts", parts, "[runs, more]", empty=True):
+            if len(checks.kind("parts", part, Runs, "Runs, as train(...) returns them")):
+                fresh = [r for r in part.table["run"] if r not in known]
+                new.append(part if len(fresh) == len(part) else part.select(fresh))
+                known |= set(fresh)
+        if not new:
+            return cls.empty()
+        tables = (pd.concat([getattr(part, name) for part in new], ignore_index=True) for name in store.TABLES)
+        return cls(_clean(next(tables)), next(tables))
 
     def select(self, ids: Iterable[str]) -> Runs:
         """The runs with these ids, in this order; ids that are not there are left out."""
@@ -173,46 +173,35 @@ class Runs:
             f"{t['seconds'].sum():.0f} s of training · torch {t['torch'].iloc[0]}, Python {platform.python_version()}"
         )
 
+    def tables(self) -> dict:
+        """Both tables as plain lists: {"table": {column: list}, "curves": {column: list}}."""
+        return {name: getattr(self, name).to_dict("list") for name in store.TABLES}
+
     def save(self, path) -> None:
-        """Write both tables into one .zip of JSON (a list per column, exact floats). It appears whole or not at all."""
-        path = checks.path("path", path)
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in ("table", "curves"):
-                archive.writestr(f"{name}.json", json.dumps(getattr(self, name).to_dict("list")))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
-                part.write(buffer.getvalue())
-                part.flush()
-                os.fsync(part.fileno())
-            os.replace(part.name, path)
-        except OSError as error:
-            if "part" in locals():
-                pathlib.Path(part.name).unlink(missing_ok=True)
-            raise OSError(
-                f"save={str(path)!r} could not be written: {error.strerror}; nothing changed there."
-            ) from error
+        """Write both tables into one .zip of JSON (a list per column, exact floats). It appears whole or not at all.
+
+        Raises OSError with one sentence when that cannot be done.
+        """
+        store.write(checks.path("path", path), self.tables())
 
     @classmethod
     def load(cls, path, *, missing_ok: bool = False) -> Runs:
-        """Read what `save` wrote. Raises FileNotFoundError or ValueError with one sentence."""
+        """Read what `save` wrote, or what a sweep has saved so far. Raises OSError or ValueError with one sentence."""
         path = checks.path("path", path)
         checks.flag("missing_ok", missing_ok)
-        if not path.exists():
-            if missing_ok:
-                return cls.empty()
-            raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
         try:
-            with zipfile.ZipFile(path) as archive:
-                checks.members(archive, MOST_BYTES)
-                return cls(*_sound([json.loads(archive.read(f"{name}.json")) for name in ("table", "curves")]))
+            tables = store.read(path)
+            if tables is not None:
+                return cls(*_sound([tables[name] for name in store.TABLES]))
         except UNSOUND as error:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a false offset in the file gives
                 raise OSError(f"path={str(path)!r} could not be read: {error.strerror or error}.") from error
             raise ValueError(
                 f"path={str(path)!r} is not a file of runs; delete it, or give one that Runs.save wrote."
             ) from error
+        if missing_ok:
+            return cls.empty()
+        raise FileNotFoundError(f"path={str(path)!r} does not exist; give a file that Runs.save wrote.")
 
 
 UNSOUND = (

@@ -501,6 +501,10 @@ CASES |= {
     "Runs.select": lambda: Case(
         trained().select, dict(ids=["a"]), dict(ids=things([7], [None], [["a"]], "abc").but([]))
     ),
+    "Runs.union": lambda: Case(
+        h.Runs.union, dict(parts=[trained()]), dict(parts=things([7], [None], [trained(), {}], trained().table).but([]))
+    ),
+    "Runs.tables": lambda: Case(trained().tables),
     "Runs.where": lambda: Case(
         lambda fields: trained().where(**fields),
         dict(fields={"lr": 0.1}),

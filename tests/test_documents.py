@@ -241,6 +241,7 @@ def imported(*folders: str) -> set[str]:
 
 BRINGS = {  # module: the package that it is installed with
     "sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
+    "dask": "distributed",
     "docutils": "sphinx", "jupyter_cache": "myst-nb", "nbclient": "myst-nb", "nbformat": "myst-nb",
     "fontTools": "matplotlib", "axe_playwright_python": "axe-playwright-python",
 }  # fmt: skip

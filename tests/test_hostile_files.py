@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import data, engine, owndata, runs
+from helpers import data, engine, owndata, runs, store
 from helpers.recipe import Recipe
 
 HELPERS = pathlib.Path(runs.__file__).parent
@@ -115,6 +115,32 @@ def test_wrong_columns_of_saved_runs_are_refused(good, tmp_path, what):
     assert refused(runs.Runs.load, path) == told
 
 
+@pytest.mark.parametrize("beside_a_good_file", [True, False])
+@pytest.mark.parametrize("what", WRONG_CELLS)
+def test_wrong_columns_in_a_journal_are_refused(good, tmp_path, what, beside_a_good_file):
+    name, column, values = WRONG_CELLS[what]
+    path, wrong = tmp_path / "r.zip", {**good, name: {**good[name], column: values}}
+    if beside_a_good_file:
+        packed(path, good)
+    store.beside(path, "journal").write_text(json.dumps(wrong) + "\n")
+    assert "is not a file of runs" in refused(runs.Runs.load, path)
+
+
+@pytest.mark.parametrize("line", ["7", "[1]", "{}", '{"table": {}, "curves": {}}', '"a"', "null", "[" * 100_000])
+def test_what_is_no_table_in_a_journal_is_refused(tmp_path, line):
+    path = tmp_path / "r.zip"
+    store.beside(path, "journal").write_text(line + "\n")
+    assert "is not a file of runs" in refused(runs.Runs.load, path)
+
+
+def test_a_journal_of_too_many_bytes_is_not_read(good, tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(store, "MOST_BYTES", 100 << 20)
+    with store.beside(tmp_path / "r.zip", "journal").open("wb") as file:
+        file.truncate(120 << 20)
+    assert "is not a file of runs" in refused(runs.Runs.load, tmp_path / "r.zip")
+    assert memory() < 50 << 20
+
+
 WRONG_TEXTS = {
     "no JSON": "{run: 1}",
     "a list": "[1, 2]",
@@ -150,7 +176,7 @@ def zeros(name: str, size: int) -> bytes:
 
 
 def test_a_bomb_in_saved_runs_is_not_unpacked(tmp_path, memory, monkeypatch):
-    monkeypatch.setattr(runs, "MOST_BYTES", 100 << 20)
+    monkeypatch.setattr(store, "MOST_BYTES", 100 << 20)
     (tmp_path / "r.zip").write_bytes(zeros("table.json", 120 << 20))
     assert (tmp_path / "r.zip").stat().st_size < 200_000
     assert "is not a file of runs" in refused(runs.Runs.load, tmp_path / "r.zip")

@@ -90,7 +90,7 @@ def test_a_failed_write_changes_nothing(some, tmp_path, monkeypatch):
     file = tmp_path / "runs.zip"
     some.where(lr=0.01).save(file)
     before = file.read_bytes()
-    monkeypatch.setattr(runs.os, "replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="could not be written: No space left on device; nothing changed there"):
         some.save(file)
     assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["runs.zip"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
+HELD: dict = {}  # the folders that this process holds against other builds, to its end
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 SCRIPT = re.compile(r"<script>.*?</script>", re.S)
@@ -39,6 +41,14 @@ class DeadWidgets(SphinxPostTransform):
 def use_keyed_cache(app, config) -> None:
     """Let MyST-NB read the cache that belongs to the present helpers, versions and scale."""
     config.nb_execution_cache_path = str(execute.cache_folder(pathlib.Path(app.srcdir)))
+
+
+def one_at_a_time(app, config) -> None:
+    """Two builds never write to one folder of pages: the second waits here until the first process has ended."""
+    folder = pathlib.Path(app.outdir).parent
+    if folder not in HELD:
+        HELD[folder] = contextlib.ExitStack()
+        HELD[folder].enter_context(execute.alone(folder, "pages"))
 
 
 def trim_scripts(app, pagename, templatename, context, doctree) -> None:
@@ -145,6 +155,7 @@ def drop_stale(app, error) -> None:
 
 def setup(app) -> dict:
     app.connect("config-inited", use_keyed_cache)
+    app.connect("config-inited", one_at_a_time)  # before Sphinx reads what an earlier build has left
     app.add_post_transform(DeadWidgets)
     app.connect("html-page-context", trim_scripts, priority=900)
     app.connect("html-page-context", trim_styles, priority=900)

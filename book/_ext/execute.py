@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -27,6 +28,7 @@ import signal
 import sys
 import time
 
+import filelock
 import joblib
 import nbclient
 import nbclient.exceptions
@@ -221,6 +223,22 @@ def prune(root: pathlib.Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def alone(folder: pathlib.Path, what: str):
+    """Hold `<folder>/<what>.lock`: a second build says that it waits, and then finds the work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / f"{what}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        print(f"  Another build of this folder is busy with the {what}; waiting for it.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def execute(root: pathlib.Path, only: str = "") -> int:
     """Run the chapters whose name starts with `only`; return 0, or 1 when a cell failed."""
     root = pathlib.Path(root).resolve()
@@ -229,6 +247,12 @@ def execute(root: pathlib.Path, only: str = "") -> int:
         names = ", ".join(path.stem for path in chapters(root)) or "none"
         print(f"No chapter starts with {only!r}; the chapters are: {names}.", file=sys.stderr)
         return 1
+    with alone(root / "_build", "chapters"):
+        return run_missing(root, paths)
+
+
+def run_missing(root: pathlib.Path, paths: list[pathlib.Path]) -> int:
+    """Run those of these chapters that the cache does not have; return 0, or 1 when a cell failed."""
     folder = cache_folder(root)  # once: the files that make its name may change while the chapters run
     cache = get_cache(folder)
     done, waiting = [], []
