@@ -173,6 +173,10 @@ def lab():
 
 def bench():
     environment()
+    try:
+        quietly("Installing the rivals ...", PYTHON, "-m", "pip", "install", "-q", "-r", "bench/requirements.txt")
+    except Stop as stop:
+        say(f"{stop} They are left out.")
     python("-m", "bench")
 
 

@@ -9,7 +9,7 @@ import platform
 
 import torch
 
-from bench import panel, speed
+from bench import browser, panel, speed
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "_build" / "bench.json"
 
@@ -23,7 +23,7 @@ def about() -> dict:
 
 
 def main() -> None:
-    results = [*panel.main(), *speed.main()]
+    results = [*panel.main(), *browser.main(), *speed.main()]
     OUT.parent.mkdir(exist_ok=True)
     part = OUT.with_suffix(".part")
     part.write_text(json.dumps({"about": about(), "results": results}, indent=1), encoding="utf-8")

@@ -22,14 +22,14 @@ from helpers.runs import Runs, run_id
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def _train_chunk(i, recipes, data, device, test, threads=None, watch=None):
+def _train_chunk(i, recipes, data, device, test, threads=None, watch=None, stop=None):
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
     if threads:
         torch.set_num_threads(threads)
     device = pick_device(device)
-    if len(recipes) == 1 and watch is None and recipes[0].model != "mlp":
+    if len(recipes) == 1 and watch is stop is None and recipes[0].model != "mlp":
         return i, _place(), device, [training.train_one(recipes[0], data, device=device, test=test)[1]]
-    result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch)
+    result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
     return i, _place(), device, None if result is None else result[1]
 
 
@@ -64,6 +64,7 @@ def train(
     device: str = "auto",
     test: str = "",
     watch: Callable[[dict], bool | None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Runs:
     """Train every recipe with every seed and return the runs as tidy tables.
 
@@ -79,8 +80,9 @@ def train(
         measured to pay. Inside `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
     device : "auto" (a GPU when there is one), "cpu", "cuda"; on a cluster each worker looks for itself
     test : the reason for reading the sealed test set; without one the runs have validation scores alone
-    watch : called with {"done", "total", "curves"} (in model-epochs) while training; return False to stop, and the
+    watch : called after every epoch with {"done", "total", "curves"} (in model-epochs); return False to stop, and the
         finished runs are returned. Everything is trained in this process then.
+    stop : asked after every step; True stops in the same way, without waiting for the end of an epoch
 
     The same recipe, data, device and versions give the same run. To the bit: in a sweep of the same recipes, in
     whatever order they are given, in one go or resumed, with the same jobs and threads. Other neighbours in a stack,
@@ -93,13 +95,17 @@ def train(
     recipes = _asked(recipes, data, seeds)
     if not isinstance(jobs, str) or jobs != "auto":
         checks.integer("jobs", jobs, low=1, try_="'auto'")
-    if watch is not None:
-        checks.function("watch", watch, "print")
-    if watch and jobs not in ("auto", 1):
-        raise ValueError(f"jobs={jobs!r} is not allowed with watch, which sees this process only; leave jobs out.")
+    for name, asked, example in (("watch", watch, "print"), ("stop", stop, "threading.Event().is_set")):
+        if asked is not None:
+            checks.function(name, asked, example)
+            if jobs not in ("auto", 1):
+                raise ValueError(
+                    f"jobs={jobs!r} is not allowed with {name}, which sees this process only; leave jobs out."
+                )
+    here = watch is not None or stop is not None
     checks.text("test", test)
     save = None if save is None else checks.path("save", save)
-    away = workers.named() and jobs != 1 and not watch  # the work goes where joblib has been told
+    away = workers.named() and jobs != 1 and not here  # the work goes where joblib has been told
     device = checks.one_of("device", device, DEVICES) if away else pick_device(device)
     ids = {r: run_id(r, data) for r in recipes}
 
@@ -128,14 +134,14 @@ def train(
 
     def results():
         items = [(i, c, data, device, test) for i, c in enumerate(chunks)]
-        cores = 1 if watch or device == "cuda" else torch.get_num_threads()
+        cores = 1 if here or device == "cuda" else torch.get_num_threads()
         together = min(cores, len(whole))
         if away or jobs not in ("auto", 1):
             limit = {} if jobs == "auto" else {"n_jobs": jobs}
             return workers.parallel(_train_chunk, [(*item, 1) for item in items], **limit)
         if jobs == "auto" and together > 1:
             return workers.spread(_train_chunk, [(*item, cores // together) for item in items], sizes, together)
-        return (_train_chunk(*item, watch=tell if watch else None) for item in items)
+        return (_train_chunk(*item, watch=tell if watch else None, stop=stop) for item in items)
 
     threads = torch.get_num_threads()
     try:

@@ -94,7 +94,7 @@ class TrainPanel:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the training after its present epoch; what it has so far stays in the chart."""
+        """End the training after its present step; the epochs that it has so far stay in the chart."""
         self._halt.set()
 
     def wait(self, timeout: float | None = None) -> Runs | None:
@@ -135,11 +135,10 @@ class TrainPanel:
                 chunks[now["done"] - sum(map(len, now["curves"]))] = now["curves"]
                 if time.perf_counter() - started > again or now["done"] == total:
                     show()
-                return not self._halt.is_set()
 
             if recipe.model == "mlp" and recipe.width <= 128:
                 torch.set_num_threads(1)  # steps this small lose more by sharing than they gain; of this thread only
-            runs = engine.train(recipe, self.data, seeds=seeds, watch=watch)
+            runs = engine.train(recipe, self.data, seeds=seeds, watch=watch, stop=self._halt.is_set)
             if len(runs) < seeds:
                 show()  # stopped: with the epochs since the last drawing
             self.runs = runs if len(runs) == seeds else self.runs

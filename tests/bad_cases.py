@@ -552,6 +552,7 @@ CASES |= {
             "save": PATHS.but(None).plus("/proc/no/r.zip", __file__),
             "test": texts(),
             "watch": things().but(None, object),
+            "stop": things().but(None, object),
         },
         says={"seeds": ("seed",), "save": ("save", "path")},
     ),

@@ -241,3 +241,14 @@ def test_cuda_gives_the_same_runs(digits):
 def test_bad_input(digits, call, kind, sentence):
     with pytest.raises(kind, match=sentence):
         call(digits)
+
+
+def test_stop_ends_in_the_middle_of_an_epoch_and_keeps_what_is_whole(digits):
+    asked, epochs = [], []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 8  # five steps an epoch: in the second epoch
+
+    runs = engine.train(BASE.vary(seed=range(2)), digits, stop=stop, watch=lambda now: epochs.append(now["done"]))
+    assert (len(runs), len(asked), epochs) == (0, 8, [2])
