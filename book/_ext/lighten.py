@@ -32,7 +32,6 @@ BOOTSTRAP = set(
     "collapse collapsing collapsed show showing fade active disabled dropdown dropup dropdown-menu dropdown-item "
     "tooltip tooltip-inner tooltip-arrow bs-tooltip-auto".split()
 )
-FONTS = ("book-sans", "book-serif")  # fetched together with the style sheet: every page begins with both
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "locales", "webpack-macros.html",
           "sbt-webpack-macros.html")  # fmt: skip
@@ -40,7 +39,6 @@ UNUSED = ("scripts/fontawesome.js", "sphinx-thebe.css", "sphinx-thebe.js", "loca
 STYLE = re.compile(r'[ \t]*<link\b[^>]*\bhref="[^"]*_static/([^"?]+\.css)(?:\?[^"]*)?"[^>]*>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b[^>]*\bsrc="[^"]*_static/([^"?]+\.js)(?:\?[^"]*)?"[^>]*></script>\n?')
 WAITING = re.compile(r"<script\b(?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
-PRELOAD = re.compile(r'<link rel="preload"[^>]*>\n')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 THEME = re.compile(r'<script data-cfasync="false">.*?</script>', re.S)
 PICTURE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]{1000,})"')
@@ -49,7 +47,8 @@ LAYER = re.compile(r"(?<=&quot;)data:image/png;base64,([A-Za-z0-9+/=]{1000,})(?=
 WATCH = re.compile(r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)')
 HANDLERS = {'onclick="window.print()"': 'data-does="print"', 'onclick="toggleFullScreen()"': 'data-does="full-screen"'}
 ADDRESS = re.compile(r'\b(href|src|action|data-content_root|content)="(?![a-z]+:|#|/)([^"]*)"')
-# Light or dark is settled before the first stroke; the theme's script, which asks later, finds the same answer.
+# Light or dark is settled before the first stroke; the theme asks later and finds the same answer. A browser refuses to
+# fetch a font ahead for a page that is a file.
 SETTLE = """<script data-cfasync="false">(() => {
   const root = document.documentElement;
   let mode = null;
@@ -57,7 +56,12 @@ SETTLE = """<script data-cfasync="false">(() => {
   const dark = mode === "dark" || (mode !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   root.dataset.mode = mode || "auto";
   root.dataset.theme = dark ? "dark" : "light";
-  if (location.protocol === "file:") root.dataset.from = "file";
+  if (location.protocol === "file:") { root.dataset.from = "file"; return; }
+  for (const name of ["book-sans", "book-serif"]) {  // every page begins with both: fetched beside the style sheet
+    const href = `${root.dataset.content_root}_static/fonts/${name}.woff2`;
+    const font = { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "anonymous", href };
+    document.head.append(Object.assign(document.createElement("link"), font));
+  }
 })();</script>"""
 
 
@@ -72,10 +76,6 @@ def sources(static: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Pat
 
 def head(page: str, up: str, css: str, js: str, options: str) -> str:
     """The page with one style sheet and one script, whose stamps are `css` and `js`; `up` leads to the root."""
-    fonts = "".join(
-        f'<link rel="preload" href="{up}_static/fonts/{name}.woff2" as="font" type="font/woff2" crossorigin>\n'
-        for name in FONTS
-    )
     style = f'<link rel="stylesheet" href="{up}_static/all.css?v={css}">\n'
     script = f'<script defer src="{up}_static/all.js?v={js}"></script>\n'
     ours = {"all.css", *STYLES}
@@ -87,10 +87,10 @@ def head(page: str, up: str, css: str, js: str, options: str) -> str:
         if name not in ours and name not in UNUSED:
             log.warning(f"the style sheet {match[1]} is not among STYLES in lighten.py: add it there.", type="book")
             return match[0]
-        told, first = (style + fonts if first else ""), False
+        told, first = (style if first else ""), False
         return told
 
-    page = STYLE.sub(one_style, PRELOAD.sub("", page))
+    page = STYLE.sub(one_style, page)
     first = True
 
     def one_script(match):

@@ -1,15 +1,24 @@
 // What the book does itself in the place of the theme, on every page.
 
 // What scrolls inside a page can be reached by keyboard. The theme asks every box of the page for its size after each
-// change of the page, a layout each time; here a box is asked when it is drawn or its size changes, all in one pass.
+// change of the page, a layout each time; here a box is asked when it is drawn or its size changes, all in one pass. A
+// box in a section that is not laid out yet is within reach until then.
 (() => {
-  const boxes = document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container");
-  if (typeof ResizeObserver !== "function") { boxes.forEach((box) => { box.tabIndex = 0; }); return; }
+  const boxes = [...document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container")];
+  const drawn = (box) => box.checkVisibility?.({ contentVisibilityAuto: true }) ?? true;
+  const reach = (some) => some.forEach((box) => { box.tabIndex = 0; });
+  reach(boxes);
+  if (typeof ResizeObserver !== "function") return;
   const watch = new ResizeObserver((seen) => {
-    const scrolls = seen.map(({ target: box }) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
-    seen.forEach(({ target: box }, k) => { if (scrolls[k]) box.tabIndex = 0; else box.removeAttribute("tabindex"); });
+    const some = seen.map(({ target }) => target).filter(drawn);
+    const scrolls = some.map((box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
+    some.forEach((box, k) => {
+      if (scrolls[k]) box.tabIndex = 0;
+      else if (box !== document.activeElement) box.removeAttribute("tabindex");
+    });
   });
   boxes.forEach((box) => watch.observe(box));
+  addEventListener("resize", () => reach(boxes.filter((box) => !drawn(box))));
 })();
 
 // Two buttons of the theme, whose scripts stood in attributes: no page needs to allow such scripts.
