@@ -87,8 +87,8 @@ def train(
     The same recipe, data, device and versions give the same run. To the bit: in a sweep of the same recipes, in
     whatever order they are given, in one go or resumed, with the same jobs and threads. Other neighbours in a stack,
     other jobs or another number of threads add up in another order: one step differs by the rounding of float32
-    (about 1e-7 of the loss), and the few epochs of the tests by less than 1e-4. Long training on the edge of divergence
-    can make any rounding grow.
+    (about 1e-7 of the loss), and the few epochs of the tests by less than 1e-4 in nearly every run. Where a unit stands
+    just at the kink of its ReLU, or training at the edge of divergence, any rounding can grow.
 
     Raises TypeError or ValueError with one sentence for bad input, OSError when `save` cannot be written.
     """

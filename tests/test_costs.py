@@ -52,13 +52,13 @@ def test_the_readers_own_numbers(costs, serve, guarded):
     fields = {key: page.locator(f"[aria-labelledby=tt-cost-{key}]") for key in usual}
     assert {key: float(field.input_value()) for key, field in fields.items()} == usual
     total = page.locator(".tt-cost .tt-total")
-    assert total.inner_text() == costs.told(usual)
+    assert total.text_content() == costs.told(usual)
     for change in ({"gpus": 8}, {"seconds": 3.5, "faster": 1}, {"runs": 12345, "lost": 0}, {"start": 0, "price": 0.4}):
         for key, value in change.items():
             fields[key].fill(json.dumps(value))
             usual[key] = value
-        assert total.inner_text() == costs.told(usual)
+        assert total.text_content() == costs.told(usual)
     for wrong in ("", "-3", "0"):
         fields["gpus"].fill(wrong)
-        assert total.inner_text() == "Give a number above zero in each field."
+        assert total.text_content() == "Give a number above zero in each field."
     assert (outside, errors) == ([], [])

@@ -127,7 +127,7 @@ def test_a_wrong_rest_is_thrown_away_and_the_next_mirror_starts_again(web, tmp_p
 def test_a_wrong_beginning_does_not_poison_a_single_mirror(web, tmp_path, way):
     (tmp_path / "a.bin.part").write_bytes(b"x" * 5000)
     assert download.get("a.bin", SHA, tmp_path, web.at(way)).read_bytes() == BODY
-    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.bin.lock"]
+    assert set(os.listdir(tmp_path)) - {"a.bin.lock"} == {"a.bin"}  # some versions of filelock leave theirs
 
 
 def test_a_rest_that_begins_elsewhere_is_not_joined(web, tmp_path):
@@ -159,7 +159,7 @@ def test_a_bad_server_is_left_for_the_next_mirror_in_good_time(web, tmp_path, mo
     assert not (tmp_path / "a.bin").exists() and time.monotonic() - began < 15
     monkeypatch.setattr(download, "SLOWEST", 1000)
     assert download.get("a.bin", SHA, tmp_path, web.at(way, "good")).read_bytes() == BODY
-    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.bin.lock"]
+    assert set(os.listdir(tmp_path)) - {"a.bin.lock"} == {"a.bin"}  # some versions of filelock leave theirs
 
 
 def test_another_process_is_not_waited_for_without_end(web, tmp_path, monkeypatch):
