@@ -52,8 +52,8 @@ def cost(runs, seconds, faster, gpus, start, lost, price) -> tuple[float, float,
 
 def told(values: dict) -> str:
     """The result as a sentence; cost.js says the same."""
-    minutes, hours, price = cost(**values)
-    return f"Done after {minutes:,.0f} minutes. It takes {hours:,.0f} GPU-hours and costs ${price:,.0f}."
+    minutes, hours, price = (math.floor(x + 0.5) for x in cost(**values))  # a half goes up, as in a browser
+    return f"Done after {minutes:,} minutes. It takes {hours:,} GPU-hours and costs ${price:,}."
 
 
 class SweepCost(Evidence):
