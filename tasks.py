@@ -122,8 +122,11 @@ def environment():
             raise Stop("Python could not make .venv; on Debian or Ubuntu install the package python3-venv.") from None
     if os.path.exists(STAMP):
         os.remove(STAMP)
-    install = (PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", "requirements.txt")
+    # pip would compile on one core: half of its time. Afterwards all cores do it, and leave out what no one imports.
+    install = (PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-r", "requirements.txt")
     quietly("Installing the packages of requirements.txt (a few minutes the first time) ...", *install)
+    compiling = (PYTHON, "-m", "compileall", "-q", "-j", "0", "-x", r"[/\\]tests?[/\\]", os.path.join(VENV, "lib"))
+    subprocess.call(compiling, stdout=subprocess.DEVNULL)  # a file for another Python fails, and does not matter
     with open(STAMP, "w") as file:
         file.write(want)
 

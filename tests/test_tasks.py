@@ -112,6 +112,7 @@ def test_the_environment_is_made_again_when_a_requirement_changed(tmp_path, monk
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.setattr(tasks, "ROOT", str(tmp_path))
     monkeypatch.setattr(tasks, "PYTHON", sys.executable)
+    monkeypatch.setattr(tasks, "VENV", str(tmp_path))
     monkeypatch.setattr(tasks, "STAMP", str(tmp_path / "stamp"))
     monkeypatch.setattr(tasks, "quietly", lambda sentence, *command: done.append(command))
     tasks.environment()
@@ -163,7 +164,7 @@ def test_a_chapter_runs_once_and_is_kept_whole(book):
     about = kept["01_sum"].metadata[execute.META]
     assert (
         about["versions"]["python"] == sys.version.split()[0]
-        and about["seconds"] >= about["cpu_seconds"] / 2 > 0
+        and about["seconds"] > 0 < about["cpu_seconds"]
         and about["cores"] >= 1
     )
 

@@ -30,6 +30,7 @@ import time
 
 import filelock
 import joblib
+import kernels
 import nbclient
 import nbclient.exceptions
 import nbformat
@@ -102,7 +103,8 @@ class Chapter:
         self.notebook = nbformat.read(path, as_version=4)
         self.at = 0  # the cell that is running
         self.seconds: float | None = None
-        self.cpu_seconds: float | None = None  # of the kernel alone: what the chapter costs, however busy the machine
+        # of the kernel with its imports: what the chapter costs, however busy the machine
+        self.cpu_seconds: float | None = None
 
     def find(self) -> bool:
         """Take the outputs of an earlier run of the same code, if there is one."""
@@ -125,29 +127,26 @@ class Chapter:
         bundle = CacheBundleIn(self.notebook, str(self.path), data={"execution_seconds": about["seconds"]})
         self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
-    async def run(self, environment: dict[str, str]) -> str:
+    async def run(self, environment: dict[str, str], nursery: kernels.Nursery | None) -> str:
         """Run every cell in a fresh kernel; return what went wrong, or an empty string."""
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
         def started(cell, cell_index):
             self.at = cell_index
-            if sys.platform != "win32":  # nbclient swallows Ctrl-C: take it back
-                for sign in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(sign, task.cancel)
 
         def finished(cell, cell_index, execute_reply):
             kernel = psutil.Process(client.km.provisioner.pid)
-            self.cpu_seconds = round(sum(kernel.cpu_times()[:4]), 1)
+            self.cpu_seconds = round(sum(kernel.cpu_times()[:4]) + (nursery.seconds if nursery else 0), 1)
 
         client = nbclient.NotebookClient(
             self.notebook,
             timeout=TIMEOUT,
             kernel_name="python3",
             record_timing=False,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
             resources={"metadata": {"path": str(self.path.parent)}},
             on_cell_start=started,
             on_cell_executed=finished,
+            **({"kernel_manager_class": kernels.manager(nursery)} if nursery else {}),
         )
         begin = time.perf_counter()
         try:
@@ -158,6 +157,8 @@ class Chapter:
         except nbclient.exceptions.CellTimeoutError:
             return self._failed(f"the cell did not finish within {TIMEOUT} seconds")
         except nbclient.exceptions.DeadKernelError:
+            if asyncio.current_task().cancelling():  # nbclient takes the end that was asked for as a death
+                raise asyncio.CancelledError from None
             return self._failed("the kernel died, often for want of memory")
         finally:
             self.seconds = round(time.perf_counter() - begin, 1)
@@ -174,6 +175,15 @@ def say(name: str, text: str) -> None:
     print(f"  {name:<24} {text}", flush=True)
 
 
+def stop_at_a_signal() -> None:
+    """Ctrl-C ends this task with all its chapters. nbclient would take it for one chapter, so it may not ask for it."""
+    if sys.platform != "win32":  # there, asyncio knows no signals
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, task.cancel)
+        loop.add_signal_handler = loop.remove_signal_handler = lambda *_: None
+
+
 async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
     """Run the chapters, as many at once as there are cores; return the failures."""
     together = min(cores, len(waiting))
@@ -187,7 +197,7 @@ async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
     async def one(chapter: Chapter) -> None:
         async with gate:
             say(chapter.name, "running")
-            failure = await chapter.run(environment)
+            failure = await chapter.run(environment, nursery)
         say(chapter.name, f"{'FAILED after' if failure else 'done in'} {chapter.seconds:.1f} s")
         if failure:
             failures.append(failure)
@@ -195,9 +205,12 @@ async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
             today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
             chapter.keep({"seconds": chapter.seconds, "cpu_seconds": chapter.cpu_seconds, "date": today, **about})
 
-    async with asyncio.TaskGroup() as group:
-        for chapter in reversed(waiting):  # the later ones take longer: with the short ones last, no core is idle
-            group.create_task(one(chapter))
+    stop_at_a_signal()
+    # a nursery for one chapter on each core would import as often as they do
+    with kernels.nursery(environment) if len(waiting) > together else contextlib.nullcontext() as nursery:
+        async with asyncio.TaskGroup() as group:
+            for chapter in reversed(waiting):  # the later ones take longer: with the short ones last, no core is idle
+                group.create_task(one(chapter))
     return failures
 
 
