@@ -243,6 +243,7 @@ BRINGS = {  # module: the package that it is installed with
     "sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
     "dask": "distributed",
     "docutils": "sphinx", "jupyter_cache": "myst-nb", "nbclient": "myst-nb", "nbformat": "myst-nb",
+    "ipykernel": "myst-nb", "jupyter_client": "myst-nb",
     "fontTools": "matplotlib", "axe_playwright_python": "axe-playwright-python",
 }  # fmt: skip
 
