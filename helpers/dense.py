@@ -64,11 +64,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Ten
     right = logits.gather(-1, where)
     if smoothing:
         right = (1 - smoothing) * right + smoothing * logits.mean(-1, keepdim=True)
-    d /= total
+    rows = labels.shape[-1]
+    d /= total * rows
     if smoothing:
-        d -= smoothing / logits.shape[-1]
-    d.scatter_add_(-1, where, logits.new_full((), smoothing - 1).expand(where.shape))
-    d /= labels.shape[-1]
+        d -= smoothing / (rows * logits.shape[-1])
+    d.scatter_add_(-1, where, logits.new_full((), (smoothing - 1) / rows).expand(where.shape))
     return total.log_().add_(top).sub_(right).mean((-2, -1)), d
 
 

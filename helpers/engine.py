@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import os
 import platform
 from collections import defaultdict
@@ -20,17 +21,27 @@ from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
 DEVICES = ("auto", "cpu", "cuda")
+WORTH_A_THREAD = 800_000  # multiplications; below that, threads that wait for each other cost more than they bring
 
 
-def _train_chunk(i, recipes, data, device, test, threads=None, watch=None, stop=None):
+def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None):
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
-    if threads:
-        torch.set_num_threads(threads)
     device = pick_device(device)
+    torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
     if len(recipes) == 1 and watch is stop is None and recipes[0].model != "mlp":
         return i, _place(), device, [training.train_one(recipes[0], data, device=device, test=test)[1]]
     result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
     return i, _place(), device, None if result is None else result[1]
+
+
+def _layer_work(recipes, data) -> float:
+    """Multiplications in one layer for one step of a stack of perceptrons, on the average; of others, infinite."""
+    first = recipes[0]
+    if first.model != "mlp":
+        return math.inf
+    inputs, rows = math.prod(data.x_train.shape[1:]), min(first.batch_size or data.n_train, data.n_train)
+    widths = [inputs, *[first.width] * first.depth, data.n_classes]
+    return len(recipes) * rows * sum(map(operator.mul, widths, widths[1:])) / (first.depth + 1)
 
 
 def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1) -> list[list[Recipe]]:
@@ -141,7 +152,7 @@ def train(
             return workers.parallel(_train_chunk, [(*item, 1) for item in items], **limit)
         if jobs == "auto" and together > 1:
             return workers.spread(_train_chunk, [(*item, cores // together) for item in items], sizes, together)
-        return (_train_chunk(*item, watch=tell if watch else None, stop=stop) for item in items)
+        return (_train_chunk(*item, threads, tell if watch else None, stop) for item in items)
 
     threads = torch.get_num_threads()
     try:

@@ -104,6 +104,8 @@ class Runs:
                 known |= set(fresh)
         if not new:
             return cls.empty()
+        if len(new) == 1:
+            return new[0]
         tables = (pd.concat([getattr(part, name) for part in new], ignore_index=True) for name in store.TABLES)
         return cls(_clean(next(tables)), next(tables))
 
@@ -116,6 +118,8 @@ class Runs:
             return self
         at = {name: i for i, name in enumerate(self.table["run"])}
         ids = [i for i in ids if i in at]
+        if ids == list(at):
+            return self
         table = self.table.iloc[[at[i] for i in ids]].reset_index(drop=True)
         place = {name: i for i, name in enumerate(ids)}
         curves = self.curves[self.curves["run"].isin(place)]
@@ -231,11 +235,10 @@ def _sound(tables: Sequence[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _clean(table: pd.DataFrame) -> pd.DataFrame:
-    # fields that may be None are floats with NaN in a table; all other fields keep the type of their default
+    # fields that may be None are floats with NaN in a table; numbers and flags keep the type of their default
+    dtypes = table.dtypes.to_dict()
     for name in FIELDS:
-        if name in table and DEFAULTS[name] is not None:
-            optional = name == "batch_size"
-            table[name] = table[name].astype(float if optional else type(DEFAULTS[name]))
-        elif name in table:
-            table[name] = table[name].astype(float)
+        kind = float if DEFAULTS[name] is None or name == "batch_size" else type(DEFAULTS[name])
+        if name in dtypes and kind is not str and dtypes[name] != kind:
+            table[name] = table[name].astype(kind)
     return table

@@ -47,10 +47,10 @@ class Stack(nn.Module):
         """Views of a tensor laid out like `flat`: one for each parameter, of shape (N, ...)."""
         return [part.view(s) for part, s in zip(flat.split(self.sizes), self.shapes.values(), strict=True)]
 
-    def views(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The parameters one by one, without their gradients, and as much room for gradients laid out like them."""
+    def views(self) -> list[torch.Tensor]:
+        """The parameters one by one, without their gradients."""
         if self._views is None:
-            self._views = self.split(self.flat.detach()), self.split(torch.empty_like(self.flat))
+            self._views = self.split(self.flat.detach())
         return self._views
 
     def _apply(self, *args, **kwargs):  # `to` moves the memory that the views look at
@@ -64,7 +64,7 @@ class Stack(nn.Module):
         """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
         if self.chain:
             x = x.flatten(2) if self.training else x.flatten(1).expand(self.n, -1, -1)
-            return dense.Chain.apply(x, self.flat, self.views()[0], self.split, self.chain)
+            return dense.Chain.apply(x, self.flat, self.views(), self.split, self.chain)
         self.skeleton.train(self.training)
 
         def one(params, buffers, x):
@@ -90,7 +90,7 @@ class Stack(nn.Module):
             v[i].copy_(state[k])
 
     def _all(self) -> dict[str, torch.Tensor]:
-        return dict(zip(self.shapes, self.views()[0], strict=True)) | self.buffers_by_name()
+        return dict(zip(self.shapes, self.views(), strict=True)) | self.buffers_by_name()
 
 
 class StackedOptimizer:
@@ -136,21 +136,23 @@ class Direct(nn.Module):
     def __init__(self, stack: Stack, smoothing: float):
         super().__init__()
         self.stack, self.smoothing = stack, smoothing
-        self.values, self.grads = stack.views()
+        self.values, self.grad = stack.views(), torch.empty_like(stack.flat)
+        self.grads = stack.split(self.grad)
 
     def forward(self, x):
         if not self.training:
             return self.stack(x)
-        self.hidden = dense.forward(x.flatten(2), self.values, self.stack.chain)
+        # past nn.Module's own way to set an attribute, which takes longer than a small layer
+        self.__dict__["hidden"] = dense.forward(x.flatten(2), self.values, self.stack.chain)
         return self.hidden[-1]
 
     def loss(self, logits, labels):
-        values, self.d = dense.cross_entropy(logits, labels, self.smoothing)
-        return DirectLoss(values, self.backward) if self.training else values
+        values, d = dense.cross_entropy(logits, labels, self.smoothing)
+        return DirectLoss(values, functools.partial(self.backward, d)) if self.training else values
 
-    def backward(self):
-        dense.backward(self.d, self.hidden, self.values, self.grads, self.stack.chain)
-        self.stack.flat.grad = self.grads[0]._base
+    def backward(self, d):
+        dense.backward(d, self.hidden, self.values, self.grads, self.stack.chain)
+        self.stack.flat.grad = self.grad
 
 
 class DirectLoss:
@@ -194,8 +196,8 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
     stack = Stack([training.fresh_model(r, data, dtype) for r in recipes]).to(device)
     optimizer = StackedOptimizer(stack, recipes)
     per_epoch = training.steps_per_epoch(first, data.n_train)
-    model, each_loss = stack, losses.make(first)
-    if stack.chain and first.loss == "cross_entropy":
+    model, each_loss, direct = stack, losses.make(first), bool(stack.chain) and first.loss == "cross_entropy"
+    if direct:
         model = Direct(stack, first.label_smoothing)
         each_loss = model.loss
     norms, values = (
@@ -226,11 +228,13 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
 
     curves, seen, started = [[] for _ in recipes], [], time.perf_counter()
     loop = training.fit(model, loss, optimizer, batches(), lambda step: optimizer.set_lr(step, per_epoch), clip)
-    for step, pair in enumerate(loop, 1):
-        if stop is not None and stop():
-            return None
-        seen.append(pair)
-        if step % per_epoch == 0:
+    with torch.inference_mode(direct):  # a gradient that is written out needs no records
+        for step, pair in enumerate(loop, 1):
+            if stop is not None and stop():
+                return None
+            seen.append(pair)
+            if step % per_epoch:
+                continue
             means = [
                 *(torch.stack(part).mean(0) for part in zip(*seen, strict=True)),
                 *training.evaluate(model, loss, data.x_val, data.y_val),
@@ -242,8 +246,9 @@ def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.fl
                     curves[i].append(about | dict(zip(SCORES, scores, strict=True)))
                     running[i] = not (early[i] and early[i].see(curves[i][-1], functools.partial(stack.slice_of, i)))
             seen = []
-            if watch is not None and watch(curves) is False:
-                return None
+            with torch.inference_mode(False):
+                if watch is not None and watch(curves) is False:
+                    return None
             if not any(running):
                 break
     for i, stop in enumerate(early):
