@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from helpers import checks, models, stacks, store, training, workers
+from helpers import checks, models, quick, stacks, store, training, workers
 from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
@@ -28,8 +28,9 @@ def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None)
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
     device = pick_device(device)
     torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
-    if len(recipes) == 1 and watch is stop is None and recipes[0].model != "mlp":
-        return i, _place(), device, [training.train_one(recipes[0], data, device=device, test=test)[1]]
+    if len(recipes) == 1 and watch is stop is None and recipes[0].model in models.CONVOLUTIONAL:
+        _, curve = training.train_one(recipes[0], data, device=device, test=test, prepare=quick.quicken)
+        return i, _place(), device, [curve]
     result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
     return i, _place(), device, None if result is None else result[1]
 

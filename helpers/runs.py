@@ -22,8 +22,7 @@ from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
     "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "dense",
-    "stacks",
-    "engine",
+    "quick", "stacks", "engine",
 )  # fmt: skip
 
 

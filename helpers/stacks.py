@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import dense, losses, optim, training
+from helpers import dense, losses, optim, quick, training
 from helpers.recipe import Recipe
 
 SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -40,6 +40,8 @@ class Stack(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "/"), value.detach().clone())
         self.__dict__["skeleton"] = copy.deepcopy(members[0])  # lends its code; not a child
+        if self.n == 1:
+            quick.quicken(self.skeleton)
         self.chain = dense.activations(members[0])
         self.sizes, self._views = [shape.numel() for shape in self.shapes.values()], None
 
@@ -66,12 +68,15 @@ class Stack(nn.Module):
             x = x.flatten(2) if self.training else x.flatten(1).expand(self.n, -1, -1)
             return dense.Chain.apply(x, self.flat, self.views(), self.split, self.chain)
         self.skeleton.train(self.training)
+        params, buffers = dict(zip(self.shapes, self.split(self.flat), strict=True)), self.buffers_by_name()
+        if self.n == 1:  # as the one model that it is
+            values = {k: v.view(v.shape[1:]) for k, v in params.items()} | {k: v[0] for k, v in buffers.items()}
+            return functional_call(self.skeleton, values, (x[0] if self.training else x,)).unsqueeze(0)
 
         def one(params, buffers, x):
             return functional_call(self.skeleton, (params, buffers), (x,))
 
-        params = dict(zip(self.shapes, self.split(self.flat), strict=True))
-        return vmap(one, in_dims=(0, 0, 0 if self.training else None))(params, self.buffers_by_name(), x)
+        return vmap(one, in_dims=(0, 0, 0 if self.training else None))(params, buffers, x)
 
     def unstack(self, i: int) -> nn.Module:
         """Model i by itself, as an ordinary module with copies of its weights."""

@@ -124,17 +124,18 @@ class EarlyStop:
         return self.state
 
 
-def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: str = ""):
+def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: str = "", prepare=lambda model: model):
     """Train one ordinary `nn.Module` with one torch.optim optimizer: what the engine must equal.
 
     Returns (model, curve), the curve a list with one dict per epoch: epoch, step, seconds, train_loss and
     train_accuracy (means over the epoch's batches, before each step), val_loss, val_accuracy. With a reason in `test`
     the last dict also has test_loss and test_accuracy, and the reading is logged in the data set's seal. With a
     patience the curve ends where training stopped, and its last validation scores are those of the weights kept.
+    `prepare` may change how the model computes, but not what.
     """
-    given(recipe, data), checks.text("test", test)
+    given(recipe, data), checks.text("test", test), checks.function("prepare", prepare, "quick.quicken")
     data = prepared(recipe, data).to(device, dtype)
-    model = fresh_model(recipe, data, dtype).to(device)
+    model = prepare(fresh_model(recipe, data, dtype)).to(device)
     loss = losses.make(recipe)
     optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
     per_epoch = steps_per_epoch(recipe, data.n_train)

@@ -566,6 +566,7 @@ CASES |= {
             "test": texts(),
             "device": only("gpu", "", 1.5, [], None, "cuda:99").but(None),
             "dtype": only(None, "float32", float, torch.int64, []),
+            "prepare": things().but(object),
         },
     ),
     "fit": lambda: Case(
