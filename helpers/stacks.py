@@ -24,6 +24,7 @@ OPTIMIZER_FIELDS = (
     "optimizer", "lr", "momentum", "beta1", "beta2", "weight_decay", "l1", "l1_step", "schedule", "warmup",
 )  # fmt: skip
 STACK = 32  # models in one stack: about as many as stay in a CPU's cache
+AT_ONCE = 1024  # rows of all models that are evaluated together, for the same reason
 
 
 class Stack(nn.Module):
@@ -64,9 +65,11 @@ class Stack(nn.Module):
 
     def forward(self, x):
         """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
+        if self.chain and self.training:
+            return self._chained(x.flatten(2))
         if self.chain:
-            x = x.flatten(2) if self.training else x.flatten(1).expand(self.n, -1, -1)
-            return dense.Chain.apply(x, self.flat, self.views(), self.split, self.chain)
+            parts = x.flatten(1).expand(self.n, -1, -1).split(max(AT_ONCE // self.n, 64), 1)
+            return torch.cat([self._chained(part) for part in parts], 1)
         self.skeleton.train(self.training)
         params, buffers = dict(zip(self.shapes, self.split(self.flat), strict=True)), self.buffers_by_name()
         if self.n == 1:  # as the one model that it is
@@ -77,6 +80,9 @@ class Stack(nn.Module):
             return functional_call(self.skeleton, (params, buffers), (x,))
 
         return vmap(one, in_dims=(0, 0, 0 if self.training else None))(params, buffers, x)
+
+    def _chained(self, x: torch.Tensor) -> torch.Tensor:
+        return dense.Chain.apply(x, self.flat, self.views(), self.split, self.chain)
 
     def unstack(self, i: int) -> nn.Module:
         """Model i by itself, as an ordinary module with copies of its weights."""
