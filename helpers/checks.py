@@ -21,6 +21,9 @@ import torch
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+SHORT = ("sgd", "pca", "mlp", "cnn", "rnn")  # abbreviations that open a sentence
+
+
 def show(value, limit: int = 60) -> str:
     """`value` on one short line; an array, a tensor or a table by its type and shape."""
     shape = getattr(value, "shape", None)
@@ -41,6 +44,12 @@ def visible(text) -> str:
 def escaped(text) -> str:
     """The text for a page, in which it stands as it is: no tag, no script, no turn of direction comes of it."""
     return html.escape(visible(text))
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter, an abbreviation in capitals; the rest stays as it is."""
+    first = re.match(r"\w*", text)[0]
+    return (first.upper() if first in SHORT else first[:1].upper() + first[1:]) + text[len(first) :]
 
 
 def inert(text):

@@ -112,6 +112,14 @@ def share(sentence: str, hits: int, n: int, *, at_least: float | None = None, at
     return Evidence(holds, told, n, p, {True: "holds", False: "fails", None: "undecided"}[holds])
 
 
+def worded(evidence: Evidence, names: dict) -> Evidence:
+    """The same evidence with arms called by a name: the first mention of each key in its sentence is replaced."""
+    told = checks.kind("evidence", evidence, Evidence, "what shows(...) returns").sentence
+    for arm, name in checks.kind("names", names, dict, 'a dict such as {"none": "plain"}').items():
+        told = told.replace(str(arm), name, 1)
+    return dataclasses.replace(evidence, sentence=checks.capital(told))
+
+
 def holm(p_values: Iterable[float]) -> list[float]:
     """Holm's step-down adjustment (Holm 1979): adjusted p-values in the order given."""
     p = checks.several("p_values", p_values, "[0.01, 0.2]", empty=True)

@@ -723,6 +723,11 @@ CASES |= {
         dict(p_values=[0.1]),
         dict(p_values=things([-0.1], [1.1], [NAN], ["a"], [None], 0.5, [True], [[0.1]], {0.5: 1}).but([])),
     ),
+    "worded": lambda: Case(
+        claims.worded,
+        dict(evidence=h.exact("a is b", True), names={"a": "this"}),
+        {"evidence": things().but(None), "names": only(7, "nonsense", True, [("a", "b")], None)},
+    ),
     "verdict": lambda: Case(
         h.verdict,
         dict(claim="X-01", evidence=h.exact("equal", True)),

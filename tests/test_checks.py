@@ -108,3 +108,8 @@ def test_several_and_once():
         checks.once("n", [1, 1.0])
     with pytest.raises(TypeError, match=r"^n holds \[1\], but each entry must be one value"):
         checks.once("n", [[1]])
+
+
+def test_a_sentence_begins_with_a_capital_and_an_abbreviation_keeps_its_own():
+    told = {"he beats": "He beats", "sgd ends": "SGD ends", "pca": "PCA", "rnns differ": "Rnns differ", "": ""}
+    assert {text: checks.capital(text) for text in told} == told

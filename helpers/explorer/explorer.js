@@ -394,7 +394,7 @@ function render({ model, el, page = false }) {
       });
       const lead = kind === "path" ? "" : y.label + (same && kind === "line" ? where(all[0][1]) : "") + ": ";
       const text = lead + said.join("; ") + ".";
-      out.push(text[0].toUpperCase() + text.slice(1));
+      out.push(text.replace(/^(sgd|pca|mlp|cnn|rnn)\b|^./, (start) => start.toUpperCase()));  // as checks.capital
     });
     return out.length ? out.join(" ") : "No run at this setting.";
   }

@@ -26,7 +26,7 @@ def make(table, roles: Roles, grid: Grid, *, title, labels, start, scales, limit
     packing.fits(math.prod(grid.shape) * (len(roles.ys) + 1) * 8 / 3, first)
     named = {c: wording.label(c, labels) for c in table.columns}
     axes = Axes(table, roles, grid, named, scales, limits)
-    title = checks.visible(title) or f"{wording.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
+    title = checks.visible(title) or f"{checks.capital(axes.y[0]['label'])} by {axes.x[0]['label']}"
     *_, replicates, points = grid.shape
     spec = {
         "title": title,

@@ -27,11 +27,6 @@ def label(column, labels: dict) -> str:
     return LABELS.get(text) or text.replace("_", " ") + (" (%)" if text.endswith("accuracy") else "")
 
 
-def capital(text: str) -> str:
-    """The text with a capital first letter; the rest stays as it is."""
-    return text[:1].upper() + text[1:]
-
-
 def name(value) -> str:
     """A setting in words: none, on, 0.1, 1e-5, he."""
     if value is None:
@@ -73,7 +68,7 @@ def alt(spec: dict, finding: str) -> str:
     """The alternative text: title, finding, settings, axes, lines."""
     shown = f" Shown: {settings(spec)}." if spec["controls"] else ""
     y, color = ", ".join(a["label"] for a in spec["y"]), spec["color"]
-    lines = f" {capital(color['label'])}: {', '.join(color['names'])}." if color else ""
+    lines = f" {checks.capital(color['label'])}: {', '.join(color['names'])}." if color else ""
     return f"{spec['title']}. {finding}{shown} Axes: {y} against {spec['x'][0]['label']}.{lines}"
 
 
@@ -82,7 +77,7 @@ def sentence(spec: dict, frame: pd.DataFrame) -> str:
     if frame.empty:
         return "There is no run at this setting."
     y, x = spec["y"][0]["label"], spec["x"][0]
-    text = capital(y)
+    text = checks.capital(y)
     ends, lost = _ends(spec, frame)
     if not ends:
         return "Every run diverged at this setting."
@@ -92,7 +87,8 @@ def sentence(spec: dict, frame: pd.DataFrame) -> str:
         return value if isinstance(value, str) else number(value, x.get("digits"))
 
     if spec["kind"] == "path":
-        said = capital("; ".join(f"{n or 'the path'} ends at ({where(r)}, {_value(spec, r)})" for n, r in ends[:4]))
+        lasts = (f"{n or 'the path'} ends at ({where(r)}, {_value(spec, r)})" for n, r in ends[:4])
+        said = checks.capital("; ".join(lasts))
     elif spec["kind"] == "bar":
         tops = [f"{f'for {n} ' if n else ''}at {where(r)}, with {_value(spec, r)}" for n, r in ends[:4]]
         said = f"{text} is largest " + "; ".join(tops)

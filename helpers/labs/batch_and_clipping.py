@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from helpers import checks, losses, models, optim, owndata, stacks, training
-from helpers.claims import Evidence, above, below, exact, shows
+from helpers.claims import above, below, exact, shows, worded
 from helpers.recipe import Recipe
 
 # --- batch size
@@ -518,9 +517,3 @@ def judge_freezing(ledger, frozen: dict, changes: dict, held: pd.DataFrame, kept
     )
 
 
-def worded(evidence: Evidence, names: dict) -> Evidence:
-    """The same evidence with arms called by a name: the first mention of each key in its sentence is replaced."""
-    told = evidence.sentence
-    for arm, name in names.items():
-        told = told.replace(str(arm), name, 1)
-    return dataclasses.replace(evidence, sentence=told[0].upper() + told[1:])

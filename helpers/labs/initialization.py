@@ -16,6 +16,7 @@ from torch.func import vmap
 
 from helpers import claims, init, losses, models, optim, probe, stacks, training
 from helpers.claims import Evidence
+from helpers.claims import worded as worded  # for the chapter
 from helpers.compare import Interval
 from helpers.recipe import Recipe
 
@@ -43,14 +44,6 @@ def gains(comparison, a, b) -> Evidence:
     if found.holds is None and i.high < comparison.margin:
         return dataclasses.replace(found, holds=False, p=None, outcome="no gain")
     return found
-
-
-def worded(evidence: Evidence, names: dict) -> Evidence:
-    """The same evidence with arms called by a name: the first mention of each key in its sentence is replaced."""
-    told = evidence.sentence
-    for arm, name in names.items():
-        told = told.replace(str(arm), name, 1)
-    return dataclasses.replace(evidence, sentence=told[0].upper() + told[1:])
 
 
 # --- scale of signals and gradients before training

@@ -348,7 +348,7 @@ def judge_policies(ledger, table: pd.DataFrame, ramp: dict) -> str:
     gap = table.set_index("policy")["largest difference"]
     falls = np.diff([schedules.lr_factor("exponential", 0.0, p) for p in np.linspace(0, 1, 61)]).max() < 0
     told = f"equal to torch's ExponentialLR within {gap['exponential']:.0e}; the rate falls in each of 60 steps."
-    ledger.add("LR-03", formula=exact(told[0].upper() + told[1:], falls and gap["exponential"] < 1e-12))
+    ledger.add("LR-03", formula=exact(checks.capital(told), falls and gap["exponential"] < 1e-12))
     t = counters()
     same = (t["exponential"] == t["1/t"]).all() and (t["t"] == t["exponential"]).all()
     told = f"After {len(t) - 1} steps torch's counter is {t['exponential'].iloc[-1]} in both policies."

@@ -457,7 +457,7 @@ def measured(g: dict[str, Trained], letters: Trained, windows: pd.DataFrame, far
             ),
         },
         "LENET-16": {
-            knob: changes(f"{word[0].upper() + word[1:]}, a change of {points}", g[word], base, margin=MARK)
+            knob: changes(f"{checks.capital(word)}, a change of {points}", g[word], base, margin=MARK)
             for knob, word in names.items()
         },
     }  # fmt: skip

@@ -89,7 +89,7 @@ def inside(sentence: str, values, *, margin: float) -> Evidence:
 def plain(evidence: Evidence) -> Evidence:
     """The same evidence with the names of arms in plain words: "binary cross entropy" for binary_cross_entropy."""
     told = evidence.sentence.replace("_", " ")
-    return dataclasses.replace(evidence, sentence=told[0].upper() + told[1:])
+    return dataclasses.replace(evidence, sentence=checks.capital(told))
 
 
 def told(comparison, a=None, b=None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Sequence
@@ -76,7 +75,7 @@ class Race:
     def sentence(self, a: str, b: str, depth: int, *, margin: float = 0.005) -> str:
         """The finding of `pair` on test accuracy in one sentence."""
         told = self.pair(a, b, depth, margin=margin).sentence()
-        return told[0].upper() + told[1:]
+        return checks.capital(told)
 
     def __add__(self, other: Race) -> Race:
         tables = (pd.concat([getattr(self, k), getattr(other, k)], ignore_index=True) for k in ("curves", "ends"))
@@ -149,10 +148,7 @@ def rises(sentence: str, found: Race, block: str, *, margin: float) -> Evidence:
 
 def worded(evidence: Evidence, **names: str) -> Evidence:
     """The same evidence with words of its sentence replaced, once each: `worded(e, identity="a residual CNN")`."""
-    told = evidence.sentence
-    for word, name in names.items():
-        told = told.replace(word, name, 1)
-    return dataclasses.replace(evidence, sentence=told[0].upper() + told[1:])
+    return claims.worded(evidence, names)
 
 
 def dissociation(found: Race, flow: pd.DataFrame) -> pd.DataFrame:
