@@ -28,13 +28,13 @@ print(json.dumps({
 sys.left = True"""
 
 
-def built(root, *sources, stop=None):
+def built(root, *sources, stop=None, **more):
     """Run a chapter for each source, one at a time; (exit code, what was said, the printed text of each chapter)."""
     (root / "chapters").mkdir()
     for i, source in enumerate(sources):
         cells = [nbformat.v4.new_code_cell(source)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "chapters" / f"{i:02}_x.ipynb")
-    environment = {**os.environ, "TRICKS_JOBS": "1", "TRICKS_SCALE": "smoke"}
+    environment = {**os.environ, "TRICKS_JOBS": "1", "TRICKS_SCALE": "smoke", **more}
     program = subprocess.Popen(
         [sys.executable, execute.__file__, "--root", str(root)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
@@ -64,6 +64,14 @@ def test_a_kernel_that_dies_fails_its_own_chapter_alone(tmp_path):
     code, told, texts = built(tmp_path, "print(1)", dies, "print(3)")
     assert code == 1 and "FAILED chapters/01_x.ipynb" in told and "the kernel died" in told
     assert texts == {"00_x": "1\n", "02_x": "3\n"}
+
+
+def test_a_mistake_in_the_library_is_told_by_the_chapters_that_import_it(tmp_path):
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").write_text("def f(:\n")
+    code, told, texts = built(tmp_path, "import helpers", "print(2)", "print(3)", PYTHONPATH=str(tmp_path))
+    assert code == 1 and told.count("FAILED chapters/00_x.ipynb") == 1 and "SyntaxError" in told
+    assert texts == {"01_x": "2\n", "02_x": "3\n"}
 
 
 @pytest.mark.parametrize("when", ["at the start", "in a cell"])
