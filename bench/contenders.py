@@ -50,6 +50,11 @@ def dataloader(recipes, data) -> None:
                     right += (logits.argmax(1) == y).sum().item()
 
 
+def one_thread(recipes, data) -> None:
+    """The reference where it may not use a second core."""
+    dataloader(recipes, data)
+
+
 def tensors(recipes, data) -> None:
     """The same loop without a DataLoader: preloaded tensors, drawn by index, and a fused optimizer."""
     for r in recipes:
@@ -141,7 +146,8 @@ def stacks(recipes, data) -> None:
     engine.train(recipes, data)
 
 
-ALL = {f.__name__: f for f in (dataloader, tensors, skorch, lightning, scikit_learn, loop)} | {"engine": stacks}
+ALL = {f.__name__: f for f in (dataloader, one_thread, tensors, skorch, lightning, scikit_learn, loop)}
+ALL["engine"] = stacks
 MODULES = {"skorch": "skorch", "lightning": "pytorch_lightning"}  # rivals that the book itself does not need
 
 

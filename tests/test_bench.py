@@ -37,7 +37,7 @@ def test_the_operations_are_counted():
 
 def test_who_is_not_installed_is_left_out_with_a_word(capsys, monkeypatch):
     monkeypatch.setattr(contenders, "installed", lambda module: False)
-    assert set(speed.rivals_of("lenet")) == {"dataloader", "tensors", "loop", "engine"}
+    assert set(speed.rivals_of("lenet")) == {"dataloader", "one_thread", "tensors", "loop", "engine"}
     assert "bench lenet-skorch: left out, skorch is not installed" in capsys.readouterr().out
 
 
