@@ -93,6 +93,7 @@ def test_a_constant_made_in_inference_mode_meets_autograd_later():
     with torch.inference_mode():
         pool(torch.rand(2, 1, 6, 6))
     pool(torch.rand(2, 1, 6, 6)).sum().backward()
+    assert pool[0].weight.grad.item() > 0
 
 
 RECIPES = [
