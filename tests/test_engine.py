@@ -147,6 +147,19 @@ def test_alone_or_with_any_neighbours_it_is_the_same_within_the_tolerance(glyphs
         assert within(mixed, engine.train(MIXED, glyphs, jobs=1)) >= most
 
 
+def test_without_a_kink_every_run_is_within_the_tolerance(glyphs):
+    smooth = [r.but(activation="tanh") for r in MIXED]
+    with threads(1):
+        runs = engine.train(smooth, glyphs, jobs=1)
+    assert not runs.table["diverged"].any()
+    alone = [training.train_one(r, glyphs)[1] for r in smooth]
+    assert far(runs, Runs.from_curves(smooth, alone, glyphs, "cpu")) < TOLERANCE
+    more = smooth + [r.but(seed=r.seed + 100, lr=r.lr / 2) for r in smooth]
+    assert far(runs, engine.train(more, glyphs, jobs=1).select(runs.table["run"])) < TOLERANCE
+    with threads(2):
+        assert far(runs, engine.train(smooth, glyphs, jobs=1)) < TOLERANCE
+
+
 def test_plan_gives_every_process_work():
     assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), pieces=2)] == [16, 16]
     assert [len(c) for c in engine.plan(BASE.vary(seed=range(5)), pieces=3)] == [2, 2, 1]

@@ -147,7 +147,8 @@ def test_the_key_changes_with_helpers_scale_and_versions(book, monkeypatch):
 
 def run(root) -> tuple[int, str, str]:
     """The program itself, in a process of its own: here a browser test may have left an event loop running."""
-    done = subprocess.run([sys.executable, execute.__file__, "--root", str(root)], capture_output=True, text=True)
+    command, two = [sys.executable, execute.__file__, "--root", str(root)], {**os.environ, "TRICKS_JOBS": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=two)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -164,7 +165,7 @@ def test_a_chapter_runs_once_and_is_kept_whole(book):
     about = kept["01_sum"].metadata[execute.META]
     assert (
         about["versions"]["python"] == sys.version.split()[0]
-        and about["seconds"] > 0 < about["cpu_seconds"]
+        and about["seconds"] >= about["cpu_seconds"] / 2 > 0
         and about["cores"] >= 1
     )
 
