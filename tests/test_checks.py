@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,8 @@ def test_several_and_once():
 def test_a_sentence_begins_with_a_capital_and_an_abbreviation_keeps_its_own():
     told = {"he beats": "He beats", "sgd ends": "SGD ends", "pca": "PCA", "rnns differ": "Rnns differ", "": ""}
     assert {text: checks.capital(text) for text in told} == told
+
+
+def test_the_page_knows_the_same_abbreviations():
+    script = (pathlib.Path(checks.__file__).parent / "explorer" / "explorer.js").read_text(encoding="utf-8")
+    assert f"text.replace(/^({'|'.join(checks.SHORT)})\\b|^./" in script
