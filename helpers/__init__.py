@@ -10,7 +10,7 @@ recipe, surfaces, store, runs, training, probe, dense, quick, stacks, workers, e
 plots, explorer, live, show.
 """
 
-from helpers.claims import Evidence, Ledger, above, below, exact, share, shows, verdict
+from helpers.claims import Evidence, Ledger, above, below, exact, share, shows, verdict, worded
 from helpers.compare import Comparison, Interval, compare
 from helpers.data import Dataset, load
 from helpers.engine import train
@@ -41,5 +41,5 @@ __all__ = [
     "from_npz", "full_loss_trace", "input_gradient", "label_distance", "layer_scales", "leak_check", "load",
     "missing_classes", "picture", "plot_curves", "plot_differences", "plot_images", "plot_lines", "say", "scale",
     "share", "shows", "source", "split", "surface_background", "train", "train_one", "train_panel",
-    "verdict", "walk",
+    "verdict", "walk", "worded",
 ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 import yaml
 
+import helpers as h
 from helpers import claims
 from helpers.claims import MIME, VERDICTS, Evidence, Ledger, above, below, decide, exact, holm, share, verdict
 
@@ -155,3 +157,13 @@ def test_claims_are_found_from_inside_the_book_only(tmp_path, monkeypatch):
     assert claims._claims_file() == {}
     monkeypatch.chdir(ROOT / "chapters")
     assert len(claims._claims_file()) == len(ROWS)
+
+
+def test_arms_are_called_by_a_name_once_and_nothing_else_changes():
+    evidence = h.exact("identity beats none: identity.", True)
+    told = h.worded(evidence, {"identity": "residual", "none": "plain"})
+    assert told == dataclasses.replace(evidence, sentence="Residual beats plain: identity.")
+    evidence = h.exact("1.0 against None: no effect.", False)
+    assert h.worded(evidence, {1.0: "clipping at 1", None: "no clipping"}).sentence == (
+        "Clipping at 1 against no clipping: no effect."
+    )

@@ -32,7 +32,7 @@ def test_gains_is_refuted_by_an_interval_below_the_margin(digits):
     made = h.Comparison("init", ("a", "b"), {}, (), None, None, scores, "test_accuracy", 0.008)
     assert h.shows(made, "helps").holds is None and lab.gains(made, "a", "b").holds is False
     assert lab.gains(made, "b", "a").holds is None
-    assert lab.worded(lab.gains(made, "a", "b"), {"a ": "ours "}).sentence.startswith("Ours against b")
+    assert h.worded(lab.gains(made, "a", "b"), {"a ": "ours "}).sentence.startswith("Ours against b")
 
 
 def test_formulas_equal_the_published_standard_deviations():

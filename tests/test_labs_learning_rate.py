@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -273,9 +271,3 @@ def test_judges_follow_their_rules(digits):
     found = {v.id: v.verdict for v in ledger.verdicts()}
     assert found == {"LR-01": "TRUE", "LR-02": "FALSE", "LR-03": "TRUE", "LR-04": "FALSE", "LR-06": "FALSE",
                      "LR-07": "TRUE", "BATCH-10": "DEPENDS"}  # fmt: skip
-
-
-def test_wording_changes_names_only():
-    evidence = h.exact("1.0 against None: no effect.", False)
-    told = bac.worded(evidence, {"1.0": "clipping at 1", "None": "no clipping"})
-    assert told == dataclasses.replace(evidence, sentence="Clipping at 1 against no clipping: no effect.")

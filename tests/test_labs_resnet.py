@@ -212,11 +212,6 @@ def test_price_counts_the_weights_of_the_projections(digits):
     assert len(table) == 6 and (table["seconds"] > 0).all()
 
 
-def test_worded_replaces_once():
-    made = h.exact("identity beats none: identity.", True)
-    assert lab.worded(made, identity="residual", none="plain").sentence == "Residual beats plain: identity."
-
-
 def test_lost_is_zero_when_nothing_is_lost():
     rows = [{"block": "b", "depth": 3, "seed": s, "deleted": k, "val_accuracy": 0.9} for s in (0, 1) for k in (0, 1)]
     assert np.allclose(lab.lost(pd.DataFrame(rows), "b", 3), 0)

@@ -515,5 +515,3 @@ def judge_freezing(ledger, frozen: dict, changes: dict, held: pd.DataFrame, kept
         f"{100 * mean.loc['random', hold]:.0f} % frozen; pretrained: {100 * mean.loc['pretrained', 0]:.0f} % free, "
         f"{100 * mean.loc['pretrained', hold]:.0f} % frozen."
     )
-
-

@@ -16,7 +16,6 @@ from torch.func import vmap
 
 from helpers import claims, init, losses, models, optim, probe, stacks, training
 from helpers.claims import Evidence
-from helpers.claims import worded as worded  # for the chapter
 from helpers.compare import Interval
 from helpers.recipe import Recipe
 

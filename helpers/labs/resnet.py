@@ -146,11 +146,6 @@ def rises(sentence: str, found: Race, block: str, *, margin: float) -> Evidence:
     return claims.above(sentence, deep - shallow, margin=margin)
 
 
-def worded(evidence: Evidence, **names: str) -> Evidence:
-    """The same evidence with words of its sentence replaced, once each: `worded(e, identity="a residual CNN")`."""
-    return claims.worded(evidence, names)
-
-
 def dissociation(found: Race, flow: pd.DataFrame) -> pd.DataFrame:
     """Gradient before training, success after it: block, depth, ratio (log10, mean over seeds), train_accuracy."""
     rows = []
