@@ -89,7 +89,8 @@ def train(
         again: an interrupted sweep resumes, however it was stopped. Several processes may save to one file.
     jobs : 1 = in this process, on its threads; 2 or more = that many processes, one thread each; "auto" = as many
         threads as torch has here, each training models of its own, and processes for a long rest where those are
-        measured to pay. Inside `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
+        measured to pay. A stack too small for two threads gets one. Inside `with joblib.parallel_config(...)`,
+        "auto" goes where that says: to a cluster, say.
     device : "auto" (a GPU when there is one), "cpu", "cuda"; on a cluster each worker looks for itself
     test : the reason for reading the sealed test set; without one the runs have validation scores alone
     watch : called after every epoch with {"done", "total", "curves"} (in model-epochs); return False to stop, and the

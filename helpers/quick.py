@@ -1,7 +1,8 @@
 """Convolutional networks on a CPU: the same layers, through kernels of torch that are faster there.
 
 Average pooling is a matrix product with a constant, a strided 1x1 convolution is a plain one on thinned images, and
-images with many channels keep them side by side in memory. The tests hold each of them equal to torch's own layer.
+images with many channels keep them side by side in memory. The tests hold each of them equal to torch's own layer, for
+finite numbers: in a run that has diverged, the product turns one infinite pixel into a row of NaN.
 """
 
 from __future__ import annotations
