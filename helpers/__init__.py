@@ -6,7 +6,7 @@
 
 The modules form one ladder; each imports only from those before it:
 checks, scale, splits, glyphs, download, data, owndata, augment, blocks, lenet, models, init, losses, schedules, optim,
-recipe, surfaces, store, runs, training, probe, dense, quick, stacks, workers, engine, compare, claims, readout,
+recipe, surfaces, store, runs, training, probe, blas, dense, quick, stacks, workers, engine, compare, claims, readout,
 plots, explorer, live, show.
 """
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from helpers import blas
+
 aten = torch.ops.aten
 # Each activation as (in place on z, d times its derivative, in place on d), the derivative from the output h itself.
 ACTIVATIONS = {
@@ -43,17 +45,18 @@ def forward(x: Tensor, values: list[Tensor], acts: list[type]) -> list[Tensor]:
     """
     hidden = [x]
     for weight, bias, act in zip(values[::2], values[1::2], acts, strict=True):
-        hidden.append(ACTIVATIONS[act][0](torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)))
+        z = blas.product(hidden[-1], weight.mT).add_(bias.unsqueeze(1))
+        hidden.append(ACTIVATIONS[act][0](z))
     return hidden
 
 
 def backward(d: Tensor, hidden: list[Tensor], values: list[Tensor], grads: list[Tensor], acts: list[type]) -> None:
     """Write the gradients into `grads` (laid out as `values`), from that of the logits, d (N, batch, classes)."""
     for k in reversed(range(len(acts))):
-        torch.bmm(d.mT, hidden[k], out=grads[2 * k])
+        blas.product(d.mT, hidden[k], grads[2 * k])
         torch.sum(d, 1, out=grads[2 * k + 1])
         if k:
-            d = ACTIVATIONS[acts[k - 1]][1](torch.bmm(d, values[2 * k]), hidden[k])
+            d = ACTIVATIONS[acts[k - 1]][1](blas.product(d, values[2 * k]), hidden[k])
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from helpers import checks, models, quick, stacks, store, training, workers
+from helpers import blas, checks, models, quick, stacks, store, training, workers
 from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
 DEVICES = ("auto", "cpu", "cuda")
 WORTH_A_THREAD = 800_000  # multiplications; below that, threads that wait for each other cost more than they bring
+WORTH_A_CUT = 8  # models in each part of a stack that is cut; fewer leave the threads waiting for Python's lock
 
 
 def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None):
@@ -31,7 +32,8 @@ def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None)
     if len(recipes) == 1 and watch is stop is None and recipes[0].model in models.CONVOLUTIONAL:
         _, curve = training.train_one(recipes[0], data, device=device, test=test, prepare=quick.quicken)
         return i, _place(), device, [curve]
-    result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
+    with blas.one_thread():
+        result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
     return i, _place(), device, None if result is None else result[1]
 
 
@@ -45,12 +47,13 @@ def _layer_work(recipes, data) -> float:
     return len(recipes) * rows * sum(map(operator.mul, widths, widths[1:])) / (first.depth + 1)
 
 
-def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1) -> list[list[Recipe]]:
+def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1, least: int = 1) -> list[list[Recipe]]:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
     Models with and without dropout are built differently, so they are apart too. Convolutions under vmap are slower
     on a CPU than one model at a time, so there a CNN is a chunk of its own. Where there are fewer chunks than `pieces`,
-    they are cut. The chunks depend on which recipes there are, and not on their order.
+    they are cut, into parts of no fewer than `least` models. The chunks depend on which recipes there are, and not on
+    their order.
     """
     groups = defaultdict(list)
     for r in sorted(recipes, key=repr):
@@ -62,7 +65,7 @@ def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1) -> lis
         group.sort(key=stacks.settings)
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
     parts = math.ceil(pieces / max(len(chunks), 1))
-    cuts = [math.ceil(len(c) / parts) for c in chunks]
+    cuts = [math.ceil(len(c) / max(min(parts, len(c) // least), 1)) for c in chunks]
     return [c[i : i + cut] for c, cut in zip(chunks, cuts, strict=True) for i in range(0, len(c), cut)]
 
 
@@ -89,8 +92,8 @@ def train(
         again: an interrupted sweep resumes, however it was stopped. Several processes may save to one file.
     jobs : 1 = in this process, on its threads; 2 or more = that many processes, one thread each; "auto" = as many
         threads as torch has here, each training models of its own, and processes for a long rest where those are
-        measured to pay. A stack too small for two threads gets one. Inside `with joblib.parallel_config(...)`,
-        "auto" goes where that says: to a cluster, say.
+        measured to pay. A large stack is cut for that, and one too small for two threads gets one. Inside
+        `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
     device : "auto" (a GPU when there is one), "cpu", "cuda"; on a cluster each worker looks for itself
     test : the reason for reading the sealed test set; without one the runs have validation scores alone
     watch : called after every epoch with {"done", "total", "curves"} (in model-epochs); return False to stop, and the
@@ -125,7 +128,8 @@ def train(
     done = Runs.load(save, missing_ok=True) if save else Runs.empty()
     finished = _finished(done, test)
     # planned as a whole: a sweep that resumes has the same stacks as one that was never stopped
-    whole = plan(ids, device, pieces=1 if jobs == "auto" else jobs)
+    cores = 1 if here or device == "cuda" else torch.get_num_threads()
+    whole = plan(ids, device, cores, WORTH_A_CUT) if jobs == "auto" else plan(ids, device, jobs)
     chunks = [left for c in whole if (left := [r for r in c if ids[r] not in finished])]
     sizes = [sum(r.epochs for r in c) for c in chunks]
     epochs_done, parts = 0, [done.select(i for i in ids.values() if i in finished)]
@@ -147,7 +151,6 @@ def train(
 
     def results():
         items = [(i, c, data, device, test) for i, c in enumerate(chunks)]
-        cores = 1 if here or device == "cuda" else torch.get_num_threads()
         together = min(cores, len(whole))
         if away or jobs not in ("auto", 1):
             limit = {} if jobs == "auto" else {"n_jobs": jobs}
@@ -158,10 +161,11 @@ def train(
 
     threads = torch.get_num_threads()
     try:
-        for i, place, used, curves in results():
-            if curves is None:
-                break
-            keep(i, place, used, curves)
+        with blas.one_thread():  # of all threads: those of a chunk may end before others do
+            for i, place, used, curves in results():
+                if curves is None:
+                    break
+                keep(i, place, used, curves)
     finally:
         torch.set_num_threads(threads)  # the threads beside this one have set it, too
     if save:

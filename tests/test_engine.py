@@ -168,6 +168,20 @@ def test_plan_gives_every_process_work():
     assert engine.plan([], pieces=2) == []
 
 
+def test_a_stack_is_cut_where_each_part_is_worth_it():
+    for n, sizes in ((32, [16, 16]), (17, [9, 8]), (16, [8, 8]), (15, [15]), (1, [1])):
+        assert [len(c) for c in engine.plan(BASE.vary(seed=range(n)), pieces=2, least=8)] == sizes
+    assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), pieces=16, least=8)] == [8] * 4
+
+
+def test_large_stacks_are_shared_out_to_the_threads(digits):
+    recipes = BASE.but(epochs=1).vary(seed=range(16))
+    with threads(2):
+        shared = engine.train(recipes, digits)
+    with threads(1):
+        assert far(shared, engine.train(recipes, digits)) < TOLERANCE
+
+
 def test_one_thread_means_one_process(digits, monkeypatch):
     for name in ("spread", "parallel"):
         monkeypatch.setattr(engine.workers, name, lambda *a, **k: pytest.fail("nothing is to be handed on"))
