@@ -59,16 +59,13 @@ def flop(recipe: Recipe, data: Dataset) -> float:
     return steps * recipe.batch_size * (3 * sum(sizes) - sizes[0]) + recipe.epochs * len(data.y_val) * sum(sizes)
 
 
-def matmul_peak(threads: int, n: int = 1024) -> float:
+def matmul_peak(n: int = 1024) -> float:
     """The rate of a large float32 matrix product, in operations a second: the best of ten in torch and in NumPy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     a, times = torch.rand(n, n), []
     for matrix in [a] * 10 + [a.numpy()] * 10:
         begin = time.perf_counter()
         matrix @ matrix
         times.append(time.perf_counter() - begin)
-    torch.set_num_threads(before)
     return 2 * n**3 / min(times)
 
 
@@ -141,7 +138,7 @@ def run_case(case: str, sizes, rounds: int, peak: float, only=None) -> list[dict
 
 def main(rounds: int = 5, cases=None, sizes=None, only=None) -> list[dict]:
     """Time all contenders in turn, `rounds` times, for each model and N; print and return the ratios."""
-    peak, rows = matmul_peak(torch.get_num_threads()), []
+    peak, rows = matmul_peak(), []
     print(f"matmul peak of this machine: {peak / 1e9:.0f} GFLOP/s in float32 on {torch.get_num_threads()} threads")
     for case in cases or CASES:
         rows += run_case(case, sizes or CASES[case][2], rounds, peak, only)
