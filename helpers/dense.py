@@ -1,8 +1,8 @@
-"""The forward and backward pass of N multilayer perceptrons at once, written out.
+"""The forward and backward pass of N networks at once, written out.
 
 A stack of perceptrons is a chain of batched matrix products, so its gradient needs no machinery: one product more for
 each layer on the way back. A step takes a fraction of the time that autograd under vmap does. The tests hold it equal
-to the ordinary loop, and other networks do not come here.
+to the ordinary loop. `helpers.squares` says which networks are written out.
 """
 
 from __future__ import annotations
@@ -25,38 +25,62 @@ ACTIVATIONS = {
 }
 
 
-def activations(model: nn.Module) -> list[type]:
-    """The activation after each linear layer, where the model is a plain chain of those alone; else an empty list."""
-    found: list[type] = []
-    for layer in model if isinstance(model, nn.Sequential) else [None]:
-        if type(layer) is nn.Linear and layer.bias is not None:
-            found.append(nn.Identity)
-        elif type(layer) in ACTIVATIONS and found and found[-1] is nn.Identity:
-            found[-1] = type(layer)
-        elif not (type(layer) is nn.Flatten and not found):
-            return []
-    return found if found and found[-1] is nn.Identity else []
+class Full:
+    """A fully connected layer: out = act(rows @ matrix.T + bias), for rows (N, batch, in)."""
+
+    at_once = 1024, 64  # rows of all models that are evaluated together, to stay in the cache, and at least of each
+
+    def __init__(self, act: type):
+        self.act, self.act_backward = ACTIVATIONS[act]
+
+    def first(self, x: Tensor) -> Tensor:
+        """The data (N, batch, ...) as a first layer of this kind reads them."""
+        return x.flatten(2)
+
+    def rows(self, h: Tensor) -> Tensor:
+        """What the matrix multiplies: the layer's inputs themselves."""
+        return h
+
+    def rows_backward(self, d: Tensor, h: Tensor) -> Tensor:
+        return d
+
+    def matrix(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        return weight, bias
+
+    def matrix_backward(self, d: Tensor, rows: Tensor, weight_grad: Tensor, bias_grad: Tensor) -> None:
+        blas.product(d.mT, rows, weight_grad)
+        torch.sum(d, 1, out=bias_grad)
+
+    def pooled(self, out: Tensor, h: Tensor) -> Tensor:
+        """What the next layer reads."""
+        return out
+
+    def pooled_backward(self, d: Tensor) -> Tensor:
+        return d
 
 
-def forward(x: Tensor, values: list[Tensor], acts: list[type]) -> list[Tensor]:
-    """The outputs (N, batch, units) of all layers for x (N, batch, features): x itself first, the logits last.
+def forward(x: Tensor, values: list[Tensor], layers: list[Full]) -> tuple[Tensor, list]:
+    """The logits (N, batch, classes) for x (N, batch, features) or (N, batch, c, h, w), and what `backward` needs.
 
-    `values` are the parameters of N perceptrons: weight (N, out, in) and bias (N, out) of the first layer, ...
+    `values` are the parameters of N networks: weight (N, out, in) and bias (N, out) of the first layer, ...
     """
-    hidden = [x]
-    for weight, bias, act in zip(values[::2], values[1::2], acts, strict=True):
-        z = blas.product(hidden[-1], weight.mT).add_(bias.unsqueeze(1))
-        hidden.append(ACTIVATIONS[act][0](z))
-    return hidden
+    h, kept = layers[0].first(x), []
+    for weight, bias, layer in zip(values[::2], values[1::2], layers, strict=True):
+        rows, (matrix, shift) = layer.rows(h), layer.matrix(weight, bias)
+        out = layer.act(blas.product(rows, matrix.mT).add_(shift.unsqueeze(1)))
+        kept.append((h, rows, matrix, out))
+        h = layer.pooled(out, h)
+    return h, kept
 
 
-def backward(d: Tensor, hidden: list[Tensor], values: list[Tensor], grads: list[Tensor], acts: list[type]) -> None:
-    """Write the gradients into `grads` (laid out as `values`), from that of the logits, d (N, batch, classes)."""
-    for k in reversed(range(len(acts))):
-        blas.product(d.mT, hidden[k], grads[2 * k])
-        torch.sum(d, 1, out=grads[2 * k + 1])
-        if k:
-            d = ACTIVATIONS[acts[k - 1]][1](blas.product(d, values[2 * k]), hidden[k])
+def backward(d: Tensor, kept: list, grads: list[Tensor], layers: list[Full]) -> None:
+    """Write the gradients into `grads` (laid out as the parameters), from that of the logits, d (N, batch, classes)."""
+    for i in reversed(range(len(layers))):
+        layer, (h, rows, matrix, out) = layers[i], kept[i]
+        d = layer.act_backward(layer.pooled_backward(d), out)
+        layer.matrix_backward(d, rows, *grads[2 * i : 2 * i + 2])
+        if i:
+            d = layer.rows_backward(blas.product(d, matrix), h)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -82,13 +106,13 @@ class Chain(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, flat: Tensor, values: list[Tensor], split, acts: list[type]) -> Tensor:
-        *ctx.hidden, logits = forward(x, values, acts)
-        ctx.values, ctx.split, ctx.acts, ctx.shape = values, split, acts, flat.shape
+    def forward(ctx, x: Tensor, flat: Tensor, values: list[Tensor], split, layers: list[Full]) -> Tensor:
+        logits, ctx.kept = forward(x, values, layers)
+        ctx.split, ctx.layers, ctx.shape = split, layers, flat.shape
         return logits
 
     @staticmethod
     def backward(ctx, d: Tensor):
         flat = d.new_empty(ctx.shape)
-        backward(d, ctx.hidden, ctx.values, ctx.split(flat), ctx.acts)
+        backward(d, ctx.kept, ctx.split(flat), ctx.layers)
         return None, flat, None, None, None

@@ -50,23 +50,31 @@ def _layer_work(recipes, data) -> float:
 def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1, least: int = 1) -> list[list[Recipe]]:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
-    Models with and without dropout are built differently, so they are apart too. Convolutions under vmap are slower
-    on a CPU than one model at a time, so there a CNN is a chunk of its own. Where there are fewer chunks than `pieces`,
-    they are cut, into parts of no fewer than `least` models. The chunks depend on which recipes there are, and not on
-    their order.
+    Models with and without dropout are built differently, so they are apart too. Where there are fewer chunks than
+    `pieces`, they are cut, perceptrons into parts of no fewer than `least` models. The chunks depend on which recipes
+    there are, and not on their order.
     """
     groups = defaultdict(list)
     for r in sorted(recipes, key=repr):
         groups[(*(getattr(r, k) for k in STACKED_TOGETHER), r.dropout > 0)].append(r)
     chunks = []
     for group in groups.values():
-        size = 1 if group[0].model in models.CONVOLUTIONAL and device != "cuda" else stacks.STACK
+        size = _stack_size(group[0], device)
         # same settings side by side, so that they share one optimizer object
         group.sort(key=stacks.settings)
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
     parts = math.ceil(pieces / max(len(chunks), 1))
-    cuts = [math.ceil(len(c) / max(min(parts, len(c) // least), 1)) for c in chunks]
+    least_of = [1 if c[0].model in models.CONVOLUTIONAL else least for c in chunks]
+    cuts = [math.ceil(len(c) / max(min(parts, len(c) // low), 1)) for c, low in zip(chunks, least_of, strict=True)]
     return [c[i : i + cut] for c, cut in zip(chunks, cuts, strict=True) for i in range(0, len(c), cut)]
+
+
+def _stack_size(recipe: Recipe, device: str) -> int:
+    """Convolutions under vmap are slower on a CPU than one model at a time: there, only `squares` are stacked."""
+    if recipe.model not in models.CONVOLUTIONAL or device == "cuda":
+        return stacks.STACK
+    averaging = recipe.model == "lenet5" and (recipe.pool, recipe.norm, recipe.dropout) == ("average", "none", 0)
+    return stacks.LENETS if averaging else 1
 
 
 def train(

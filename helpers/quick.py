@@ -30,7 +30,8 @@ class AvgPool2d(nn.AvgPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         *outer, height, width = x.shape
-        if (self.kernel_size, self.stride, self.padding) != (2, 2, 0) or height % 2 or width % 2:
+        told = self.kernel_size, self.stride, self.padding, self.divisor_override
+        if told != (2, 2, 0, None) or height % 2 or width % 2:
             return super().forward(x)
         rows = x.reshape(-1, 2 * width) @ _squares(width, x.dtype, x.device)
         return rows.view(*outer, height // 2, width // 2)

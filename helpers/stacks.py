@@ -16,15 +16,15 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import dense, losses, optim, quick, training
+from helpers import dense, losses, optim, quick, squares, training
 from helpers.recipe import Recipe
 
 SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 OPTIMIZER_FIELDS = (
     "optimizer", "lr", "momentum", "beta1", "beta2", "weight_decay", "l1", "l1_step", "schedule", "warmup",
 )  # fmt: skip
-STACK = 32  # models in one stack: about as many as stay in a CPU's cache
-AT_ONCE = 1024  # rows of all models that are evaluated together, for the same reason
+STACK = 32  # perceptrons in one stack: about as many as stay in a CPU's cache
+LENETS = 4  # the same for LeNets
 
 
 class Stack(nn.Module):
@@ -43,7 +43,7 @@ class Stack(nn.Module):
         self.__dict__["skeleton"] = copy.deepcopy(members[0])  # lends its code; not a child
         if self.n == 1:
             quick.quicken(self.skeleton)
-        self.chain = dense.activations(members[0])
+        self.chain = squares.layers(members[0])
         self.sizes, self._views = [shape.numel() for shape in self.shapes.values()], None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
@@ -66,10 +66,11 @@ class Stack(nn.Module):
     def forward(self, x):
         """Training: x (N, batch, ...), model i reads x[i]. Evaluation: x (batch, ...), read by all. Gives (N, ...)."""
         if self.chain and self.training:
-            return self._chained(x.flatten(2))
+            return self._chained(x)
         if self.chain:
-            parts = x.flatten(1).expand(self.n, -1, -1).split(max(AT_ONCE // self.n, 64), 1)
-            return torch.cat([self._chained(part) for part in parts], 1)
+            most, least = self.chain[0].at_once
+            parts = x.split(max(most // self.n, least))
+            return torch.cat([self._chained(part.expand(self.n, *part.shape)) for part in parts], 1)
         self.skeleton.train(self.training)
         params, buffers = dict(zip(self.shapes, self.split(self.flat), strict=True)), self.buffers_by_name()
         if self.n == 1:  # as the one model that it is
@@ -154,15 +155,15 @@ class Direct(nn.Module):
         if not self.training:
             return self.stack(x)
         # past nn.Module's own way to set an attribute, which takes longer than a small layer
-        self.__dict__["hidden"] = dense.forward(x.flatten(2), self.values, self.stack.chain)
-        return self.hidden[-1]
+        logits, self.__dict__["kept"] = dense.forward(x, self.values, self.stack.chain)
+        return logits
 
     def loss(self, logits, labels):
         values, d = dense.cross_entropy(logits, labels, self.smoothing)
         return DirectLoss(values, functools.partial(self.backward, d)) if self.training else values
 
     def backward(self, d):
-        dense.backward(d, self.hidden, self.values, self.grads, self.stack.chain)
+        dense.backward(d, self.kept, self.grads, self.stack.chain)
         self.stack.flat.grad = self.grad
 
 

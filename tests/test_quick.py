@@ -31,7 +31,7 @@ def both(layer: nn.Module, shape, layout=torch.contiguous_format):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.AvgPool2d(2), nn.AvgPool2d(3, 2), nn.AvgPool2d(2, padding=1),
+        nn.AvgPool2d(2), nn.AvgPool2d(2, divisor_override=3), nn.AvgPool2d(3, 2), nn.AvgPool2d(2, padding=1),
         nn.Conv2d(3, 4, 1, stride=2), nn.Conv2d(3, 4, 1, stride=3), nn.Conv2d(3, 4, 3, padding=1),
         nn.Conv2d(3, 4, 1, stride=2, padding=1), nn.Conv2d(3, 4, 1, stride=(1, 2)),
     ],
