@@ -44,7 +44,7 @@ class Full:
     def rows_backward(self, d: Tensor, h: Tensor) -> Tensor:
         return d
 
-    def matrix(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def matrix(self, weight: Tensor, bias: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         return weight, bias
 
     def matrix_backward(self, d: Tensor, rows: Tensor, weight_grad: Tensor, bias_grad: Tensor) -> None:
@@ -55,7 +55,7 @@ class Full:
         """What the next layer reads."""
         return out
 
-    def pooled_backward(self, d: Tensor) -> Tensor:
+    def pooled_backward(self, d: Tensor, h: Tensor) -> Tensor:
         return d
 
 
@@ -66,7 +66,7 @@ def forward(x: Tensor, values: list[Tensor], layers: list[Full]) -> tuple[Tensor
     """
     h, kept = layers[0].first(x), []
     for weight, bias, layer in zip(values[::2], values[1::2], layers, strict=True):
-        rows, (matrix, shift) = layer.rows(h), layer.matrix(weight, bias)
+        rows, (matrix, shift) = layer.rows(h), layer.matrix(weight, bias, h)
         out = layer.act(blas.product(rows, matrix.mT).add_(shift.unsqueeze(1)))
         kept.append((h, rows, matrix, out))
         h = layer.pooled(out, h)
@@ -77,7 +77,7 @@ def backward(d: Tensor, kept: list, grads: list[Tensor], layers: list[Full]) -> 
     """Write the gradients into `grads` (laid out as the parameters), from that of the logits, d (N, batch, classes)."""
     for i in reversed(range(len(layers))):
         layer, (h, rows, matrix, out) = layers[i], kept[i]
-        d = layer.act_backward(layer.pooled_backward(d), out)
+        d = layer.act_backward(layer.pooled_backward(d, h), out)
         layer.matrix_backward(d, rows, *grads[2 * i : 2 * i + 2])
         if i:
             d = layer.rows_backward(blas.product(d, matrix), h)
