@@ -59,6 +59,7 @@ class Full:
         return d
 
 
+@blas.quiet()
 def forward(x: Tensor, values: list[Tensor], layers: list[Full]) -> tuple[Tensor, list]:
     """The logits (N, batch, classes) for x (N, batch, features) or (N, batch, c, h, w), and what `backward` needs.
 
@@ -73,6 +74,7 @@ def forward(x: Tensor, values: list[Tensor], layers: list[Full]) -> tuple[Tensor
     return h, kept
 
 
+@blas.quiet()
 def backward(d: Tensor, kept: list, grads: list[Tensor], layers: list[Full]) -> None:
     """Write the gradients into `grads` (laid out as the parameters), from that of the logits, d (N, batch, classes)."""
     for i in reversed(range(len(layers))):

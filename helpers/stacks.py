@@ -147,14 +147,14 @@ class Direct(nn.Module):
 
     def __init__(self, stack: Stack, smoothing: float):
         super().__init__()
-        self.stack, self.smoothing = stack, smoothing
+        # past nn.Module's own way to set an attribute, which takes longer than a small layer; and to switch to training
+        self.__dict__["stack"], self.smoothing = stack, smoothing
         self.values, self.grad = stack.views(), torch.empty_like(stack.flat)
         self.grads = stack.split(self.grad)
 
     def forward(self, x):
         if not self.training:
-            return self.stack(x)
-        # past nn.Module's own way to set an attribute, which takes longer than a small layer
+            return self.stack.eval()(x)
         logits, self.__dict__["kept"] = dense.forward(x, self.values, self.stack.chain)
         return logits
 

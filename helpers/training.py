@@ -179,4 +179,6 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
 
 def lr_factor_at(recipe: Recipe, step: int, per_epoch: int) -> float:
     """The factor on the learning rate at this step of the run (0 is the first): the schedule at the step's middle."""
+    if recipe.schedule == "constant" and not recipe.warmup:  # the usual one, in every step
+        return 1.0
     return schedules.lr_factor(recipe.schedule, recipe.warmup, (step + 0.5) / (recipe.epochs * per_epoch))
