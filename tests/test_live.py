@@ -145,7 +145,8 @@ def test_stop_ends_after_the_present_epoch(digits):
 def test_stop_reaches_models_that_train_one_after_another():
     rng = np.random.default_rng(0)
     images = from_arrays(rng.random((80, 12, 12), dtype=np.float32), np.arange(80) % 4)
-    panel = train_panel(Recipe(model="cnn", depth=2, width=4, epochs=1, batch_size=16), images, fields={"lr": [0.1]}, seeds=3)
+    recipe = Recipe(model="cnn", depth=8, width=4, epochs=1, batch_size=16)
+    panel = train_panel(recipe, images, fields={"lr": [0.1]}, seeds=3)
     panel.chart.observe(lambda _: panel.stop(), "value")
     panel.train()
     panel.wait(60)
