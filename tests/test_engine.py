@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import data, engine, stacks, training
+from helpers import data, engine, squares, stacks, training
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
@@ -158,6 +158,18 @@ def test_without_a_kink_every_run_is_within_the_tolerance(glyphs):
     assert far(runs, engine.train(more, glyphs, jobs=1).select(runs.table["run"])) < TOLERANCE
     with threads(2):
         assert far(runs, engine.train(smooth, glyphs, jobs=1)) < TOLERANCE
+
+
+def test_just_the_cnns_that_are_written_out_are_stacked_on_a_cpu(glyphs):
+    changes = [
+        {}, {"activation": "tanh"}, {"widen": 0.5}, {"lr": 0.3}, {"pool": "max"}, {"norm": "batch"}, {"dropout": 0.1},
+        {"model": "lenet5_1998"}, {"model": "cnn", "depth": 8, "width": 4},
+    ]  # fmt: skip
+    for change in changes:
+        recipe = Recipe(model="lenet5").but(**change)
+        written_out = bool(squares.layers(training.fresh_model(recipe, glyphs)))
+        sizes = [len(c) for c in engine.plan(recipe.vary(seed=range(4)))]
+        assert sizes == ([4] if written_out else [1] * 4), change
 
 
 def test_plan_gives_every_process_work():
