@@ -51,8 +51,8 @@ def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1, least:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
     Models with and without dropout are built differently, so they are apart too. Where there are fewer chunks than
-    `pieces`, they are cut, perceptrons into parts of no fewer than `least` models. The chunks depend on which recipes
-    there are, and not on their order.
+    `pieces`, they are cut: into parts of no fewer than `least` models, CNNs down to one. The chunks depend on which
+    recipes there are, and not on their order.
     """
     groups = defaultdict(list)
     for r in sorted(recipes, key=repr):

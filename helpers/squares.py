@@ -110,9 +110,8 @@ def _windows(height: int, width: int, c: int, k: int, squares: int, device: torc
 @functools.lru_cache
 def _mean(outputs: int, squares: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(1, 4 means, means): from the outputs in a window to their means in squares."""
-    with torch.inference_mode(False):  # it is kept, and may meet autograd later
-        means = torch.eye(squares**2 * outputs, dtype=dtype, device=device).view(squares, squares, outputs, -1) / 4
-        return means.repeat_interleave(2, 0).repeat_interleave(2, 1).flatten(0, 2).unsqueeze(0)
+    means = torch.eye(squares**2 * outputs, dtype=dtype, device=device).view(squares, squares, outputs, -1) / 4
+    return means.repeat_interleave(2, 0).repeat_interleave(2, 1).flatten(0, 2).unsqueeze(0)
 
 
 def _same(layer: nn.Module, other: nn.Module) -> bool:

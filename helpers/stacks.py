@@ -23,8 +23,8 @@ SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 OPTIMIZER_FIELDS = (
     "optimizer", "lr", "momentum", "beta1", "beta2", "weight_decay", "l1", "l1_step", "schedule", "warmup",
 )  # fmt: skip
-STACK = 32  # perceptrons in one stack: about as many as stay in a CPU's cache
-LENETS = 4  # the same for LeNets
+STACK = 32  # models in one stack: about as many perceptrons as stay in a CPU's cache
+LENETS = 4  # the same for LeNets on a CPU
 
 
 class Stack(nn.Module):
@@ -140,7 +140,7 @@ def settings(recipe: Recipe) -> tuple:
 
 
 class Direct(nn.Module):
-    """A stack of perceptrons and its cross-entropy, as `training.fit` wants them, without the detour by autograd.
+    """A stack that `dense` writes out, and its cross-entropy, as `training.fit` wants them: past autograd.
 
     The gradient is written straight to where the optimizer reads it. In small networks autograd is half of a step.
     """

@@ -13,6 +13,21 @@ def members(activation="tanh", n=3, depth=2):
     return [models.mlp((5,), 4, depth=depth, width=6, activation=activation).double() for _ in range(n)]
 
 
+def same_as_alone(models_, x, y) -> stacks.Stack:
+    """The stack of these models, whose logits and gradients are seen to be those of each by itself under autograd."""
+    stack = stacks.Stack(models_)
+    stack.train()
+    logits = stack(x)
+    losses.cross_entropy(logits, y).sum().backward()
+    for i, model in enumerate(models_):
+        alone = model(x[i])
+        torch.testing.assert_close(logits[i], alone, atol=1e-13, rtol=0)
+        losses.cross_entropy(alone, y[i]).backward()
+        for ours, p in zip(stack.split(stack.flat.grad), model.parameters(), strict=True):
+            torch.testing.assert_close(ours[i], p.grad, atol=1e-13, rtol=0)
+    return stack
+
+
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(1)
@@ -26,18 +41,7 @@ def test_every_activation_of_the_book_has_its_derivative():
 
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
 def test_logits_and_gradients_are_those_of_autograd(activation, batch):
-    x, y = batch
-    models_ = members(activation)
-    stack = stacks.Stack(models_)
-    stack.train()
-    logits = stack(x)
-    losses.cross_entropy(logits, y).sum().backward()
-    for i, model in enumerate(models_):
-        alone = model(x[i])
-        torch.testing.assert_close(logits[i], alone, atol=1e-13, rtol=0)
-        losses.cross_entropy(alone, y[i]).backward()
-        for ours, p in zip(stack.split(stack.flat.grad), model.parameters(), strict=True):
-            torch.testing.assert_close(ours[i], p.grad, atol=1e-13, rtol=0)
+    same_as_alone(members(activation), *batch)
 
 
 def test_gradients_of_two_passes_add_up(batch):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_dense import same_as_alone
 from torch import nn
 
-from helpers import blocks, dense, losses, models, squares, stacks
+from helpers import blocks, dense, models, squares, stacks
 
 
 def test_which_models_are_written_out():
@@ -49,17 +50,8 @@ def test_convolutions_that_are_averaged_are_those_of_torch(shape, activation):
     torch.manual_seed(0)
     models_ = [lenet(*shape, act=activation) for _ in range(3)]
     x, y = torch.randn(3, 6, *shape[0], dtype=torch.float64), torch.randint(0, 4, (3, 6))
-    stack = stacks.Stack(models_)
+    stack = same_as_alone(models_, x, y)
     assert [type(layer) for layer in stack.chain] == [squares.Averaged] * len(shape[1:]) + [dense.Full] * 2
-    stack.train()
-    logits = stack(x)
-    losses.cross_entropy(logits, y).sum().backward()
-    for i, model in enumerate(models_):
-        alone = model(x[i])
-        torch.testing.assert_close(logits[i], alone, atol=1e-13, rtol=0)
-        losses.cross_entropy(alone, y[i]).backward()
-        for ours, p in zip(stack.split(stack.flat.grad), model.parameters(), strict=True):
-            torch.testing.assert_close(ours[i], p.grad, atol=1e-13, rtol=0)
     stack.eval()  # all read one batch, of more images than are evaluated at once
     many = torch.randn(150, *shape[0], dtype=torch.float64)
     torch.testing.assert_close(stack(many), torch.stack([m(many) for m in models_]), atol=1e-13, rtol=0)
@@ -96,3 +88,12 @@ def test_a_network_without_numbers_left_leaves_its_neighbours_alone():
     assert found.detach().isfinite().tolist() == [True, False, True]
     for grad in stack.split(stack.flat.grad):
         assert grad[[0, 2]].isfinite().all() and grad[[0, 2]].any()
+
+
+def test_what_one_training_keeps_serves_another_under_autograd():
+    squares._windows.cache_clear(), squares._mean.cache_clear()
+    models_ = [lenet(*LENETS[0]) for _ in range(2)]
+    x, y = torch.randn(2, 6, 1, 12, 12, dtype=torch.float64), torch.randint(0, 4, (2, 6))
+    with torch.inference_mode():  # as a stack trains under cross-entropy
+        stacks.Stack(models_).train()(x)
+    same_as_alone(models_, x, y)
