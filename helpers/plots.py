@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from PIL import Image
 
 from helpers import checks, readout, splits, surfaces
@@ -253,7 +255,17 @@ def picture(axes: Axes | Sequence[Axes], finding: str, note: str = "") -> Pictur
         )
     axes = checks.several("axes", [axes] if isinstance(axes, Axes) else axes, "h.figure(2)")
     figures = dict.fromkeys(_axes("axes", ax).figure for ax in axes)
+    for fig in figures:
+        _restyle(fig)
     return Picture(tuple(figures), finding.strip(), checks.text("note", note))
+
+
+def _restyle(fig: Figure) -> None:
+    """What was added to the figure since it was made, such as a legend, in colours that a dark page can turn round."""
+    for box in fig.findobj(Legend):
+        box.set_frame_on(False)
+    for text in fig.findobj(lambda artist: isinstance(artist, Text) and artist.get_color() == "black"):
+        text.set_color(INK)
 
 
 def _themed(svg: str, alt: str) -> str:

@@ -51,6 +51,19 @@ def test_picture_carries_its_finding_and_takes_the_pages_ink(result):
     assert "<script" not in text and "http://" not in text.replace("http://www.w3.org", "")
 
 
+def test_what_was_added_to_a_figure_is_readable_on_a_dark_page():
+    ax = plots.figure()
+    ax.plot([0, 1], label="a line")
+    plain = plots.picture(ax, "A line that goes up from 0 to 1.")._repr_mimebundle_()["text/html"]
+    ax.legend(title="its name")
+    ax.annotate("the end", (1, 1))
+    drawn = plots.picture(ax, "A line that goes up from 0 to 1.")._repr_mimebundle_()["text/html"]
+    words = [part.split("</text>")[0] for part in drawn.split("<text")[1:]]
+    assert {"a line", "its name", "the end"} <= {word.split(">")[1].strip() for word in words}
+    assert all("currentColor" in word for word in words)
+    assert drawn.count("#ffffff") == plain.count("#ffffff")  # no box behind the legend
+
+
 def test_picture_is_the_same_each_time(result):
     def draw():
         ax = plots.plot_curves(result.runs, color="init")
