@@ -27,7 +27,8 @@ CASES = {
     "deep-mlp": (Recipe(depth=20, width=64, lr=0.03, epochs=4), {"name": "digits"}, (1, 8, 32)),
     "lenet": (Recipe(model="lenet5", optimizer="adam", lr=1e-3, epochs=2), CNN_DATA, (1, 8, 32)),
     "resnet": (
-        Recipe(model="cnn", depth=8, width=8, norm="batch", shortcut="identity", lr=0.05, epochs=1), CNN_DATA, (1, 8),
+        Recipe(model="cnn", depth=8, width=8, norm="batch", shortcut="identity", lr=0.05, epochs=1), CNN_DATA,
+        (1, 8, 32),
     ),
 }  # fmt: skip
 ONE_BY_ONE = 4  # models on which a contender is timed that trains them one after another
