@@ -21,8 +21,8 @@ from helpers.data import Dataset
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
-    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "dense",
-    "quick", "stacks", "engine",
+    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "blas",
+    "dense", "squares", "quick", "stacks", "engine",
 )  # fmt: skip
 
 

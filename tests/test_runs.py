@@ -1,4 +1,6 @@
+import ast
 import math
+import pathlib
 import stat
 import zipfile
 
@@ -35,6 +37,17 @@ def test_saved_and_read_back_to_the_bit(some, tmp_path):
     pd.testing.assert_frame_equal(back.table, some.table)
     pd.testing.assert_frame_equal(back.curves, some.curves)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["runs.zip"]
+
+
+def test_a_run_belongs_to_all_the_code_that_computes_it():
+    beside = {"checks", "data", "runs", "store", "workers"}  # they compute no number; the data have a fingerprint
+    for name in runs.DEFINING:
+        tree = ast.parse((pathlib.Path(runs.__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+        for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
+            package, _, module = node.module.partition(".")
+            if package == "helpers":
+                used = {module} if module else {a.name for a in node.names}
+                assert used <= {*runs.DEFINING, *beside}, f"{name}.py uses {used - beside}"
 
 
 def test_infinite_and_missing_numbers_survive(digits, tmp_path):

@@ -91,7 +91,7 @@ def test_a_network_without_numbers_left_leaves_its_neighbours_alone():
 
 
 def test_what_one_training_keeps_serves_another_under_autograd():
-    squares._windows.cache_clear(), squares._mean.cache_clear()
+    squares._places.cache_clear()
     models_ = [lenet(*LENETS[0]) for _ in range(2)]
     x, y = torch.randn(2, 6, 1, 12, 12, dtype=torch.float64), torch.randint(0, 4, (2, 6))
     with torch.inference_mode():  # as a stack trains under cross-entropy
