@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import nn
 
 from helpers import blas, checks, models, quick, stacks, store, training, workers
 from helpers.data import Dataset
@@ -180,6 +181,20 @@ def train(
         with contextlib.suppress(OSError):  # no room for a second copy: the journal has all of it, and is read as well
             store.settle(save)
     return Runs.union(parts).select(ids.values())
+
+
+def train_networks(recipes: Iterable[Recipe], data, *, test: str = "") -> dict[Recipe, tuple[nn.Module, list[dict]]]:
+    """The same on this CPU, with the networks kept: {recipe: (network, curve)} as `training.train_one` gives them.
+
+    Raises what `train` raises for bad recipes, data or reasons.
+    """
+    recipes, found = _asked(recipes, data, None), {}
+    checks.text("test", test)
+    for chunk in plan(recipes):
+        with blas.one_thread():
+            stack, curves = stacks.train_stack(chunk, data, test=test)
+        found |= {r: (stack.unstack(i).eval(), curve) for i, (r, curve) in enumerate(zip(chunk, curves, strict=True))}
+    return {r: found[r] for r in recipes}
 
 
 def _asked(recipes, data, seeds) -> list[Recipe]:

@@ -177,7 +177,7 @@ def trained(name: str, recipe: Recipe, data, *, seeds: int, change=None) -> Trai
     """Train with the seeds 0, 1, ... and keep the models; the test set is read for a verdict on `name`."""
     recipes, about = recipe.vary(seed=range(seeds)), f"verdict on {name}"
     if change is None:
-        pairs = [training.train_one(r, data, test=about) for r in recipes]
+        pairs = engine.train_networks(recipes, data, test=about).values()
     else:
         pairs = [fit_changed(r, data, change, about) for r in recipes]
     return Trained(name, recipe, [m for m, _ in pairs], Runs.from_curves(recipes, [c for _, c in pairs], data, "cpu"))

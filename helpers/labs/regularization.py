@@ -231,12 +231,9 @@ def _descend(x, y, strength: float, mu: float, *, steps: int = 4000) -> np.ndarr
 def trained(recipes: Iterable[Recipe], data, *, seeds: int, test: str = "") -> tuple[Runs, dict[Recipe, nn.Module]]:
     """`helpers.train` on the CPU that also returns the networks: (runs, {recipe: network in evaluation mode})."""
     recipes = [r.but(seed=s) for r in recipes for s in range(checks.integer("seeds", seeds, low=1, try_="8"))]
-    runs, networks = Runs.empty(), {}
-    for chunk in engine.plan(dict.fromkeys(recipes)):
-        stack, curves = stacks.train_stack(chunk, data, test=test)
-        runs = runs + Runs.from_curves(chunk, curves, data, "cpu")
-        networks |= {r: stack.unstack(i).eval() for i, r in enumerate(chunk)}
-    return runs, {r: networks[r] for r in recipes}
+    found = engine.train_networks(recipes, data, test=test)
+    runs = Runs.from_curves(list(found), [curve for _, curve in found.values()], data, "cpu")
+    return runs, {r: network for r, (network, _) in found.items()}
 
 
 def all_weights(model: nn.Module) -> Tensor:

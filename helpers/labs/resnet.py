@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from helpers import blocks, checks, claims, engine, losses, optim, probe, stacks, training
+from helpers import blocks, checks, claims, engine, losses, optim, probe, training
 from helpers.claims import Evidence
 from helpers.compare import TUNING_SEED, Comparison
 from helpers.recipe import Recipe
@@ -120,14 +120,12 @@ def _trained(runs: Sequence[tuple], data) -> tuple[pd.DataFrame, list[nn.Module]
     cells = {}
     for cell, recipe in runs:
         cells.setdefault(recipe, []).append(cell)
-    for chunk in engine.plan(cells):
-        stack, curves = stacks.train_stack(chunk, data)
-        for i, (recipe, curve) in enumerate(zip(chunk, curves, strict=True)):
-            for cell in cells[recipe]:
-                trained[at[cell, recipe]] = stack.unstack(i)
-                about = {"run": at[cell, recipe], "block": cell[0], "depth": cell[1]}
-                about |= {"lr": recipe.lr, "seed": recipe.seed}
-                rows += [{**about, **{k: p[k] for k in ("epoch", *SCORES)}} for p in curve]
+    for recipe, (network, curve) in engine.train_networks(cells, data).items():
+        for cell in cells[recipe]:
+            trained[at[cell, recipe]] = copy.deepcopy(network)
+            about = {"run": at[cell, recipe], "block": cell[0], "depth": cell[1]}
+            about |= {"lr": recipe.lr, "seed": recipe.seed}
+            rows += [{**about, **{k: p[k] for k in ("epoch", *SCORES)}} for p in curve]
     return pd.DataFrame(rows).sort_values(["run", "epoch"], ignore_index=True).drop(columns="run"), trained
 
 
