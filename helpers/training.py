@@ -131,7 +131,7 @@ def train_one(recipe: Recipe, data, *, device="cpu", dtype=torch.float32, test: 
     train_accuracy (means over the epoch's batches, before each step), val_loss, val_accuracy. With a reason in `test`
     the last dict also has test_loss and test_accuracy, and the reading is logged in the data set's seal. With a
     patience the curve ends where training stopped, and its last validation scores are those of the weights kept.
-    `prepare` may change how the model computes, but not what.
+    `prepare(model)` gives what is trained: the fresh model itself, through quicker layers, or another one in its place.
     """
     given(recipe, data), checks.text("test", test), checks.function("prepare", prepare, "quick.quicken")
     data = prepared(recipe, data).to(device, dtype)

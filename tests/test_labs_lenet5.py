@@ -59,13 +59,19 @@ def test_drop_connect_drops_weights_in_training_only():
         lab.drop_connected(1.0)
 
 
-def test_fit_changed_without_a_change_is_the_training_loop(glyphs):
-    recipe = SMALL.but(epochs=2)
-    one, curve = lab.fit_changed(recipe, glyphs, lambda model, seed: model, "verdict of a test")
-    two, other = training.train_one(recipe, glyphs, test="verdict of a test")
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        torch.testing.assert_close(a, b)
-    assert curve[-1]["test_accuracy"] == other[-1]["test_accuracy"] and len(curve) == 2
+def test_what_a_change_gives_is_trained(glyphs):
+    recipe, seeds = SMALL.but(epochs=2, seed=3), []
+
+    def change(model, seed):
+        seeds.append(seed)
+        return lab.deeper(model, seed)
+
+    model, curve = lab.train_changed(recipe, glyphs, change, "verdict of a test")
+    other, same = training.train_one(recipe, glyphs, test="verdict of a test")
+    assert seeds == [3] and len(list(model.parameters())) == len(list(other.parameters())) + 2
+    assert len(curve) == len(same) == 2 and curve[-1]["train_loss"] != same[-1]["train_loss"]
+    start = lab.deeper(training.fresh_model(recipe, glyphs), 3)
+    assert all((a != b).any() for a, b in zip(model.parameters(), start.parameters(), strict=True))
 
 
 def test_changes_of_the_network(glyphs):

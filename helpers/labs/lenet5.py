@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import checks, claims, engine, glyphs, init, lenet, losses, models, optim, splits, training
+from helpers import checks, claims, engine, glyphs, init, lenet, models, splits, training
 from helpers import data as _data
 from helpers.claims import Evidence
 from helpers.compare import Interval
@@ -125,37 +125,9 @@ def deeper(model: nn.Sequential, seed: int) -> nn.Module:
     return nn.Sequential(*model[:place], extra, nn.ReLU(), *model[place:])
 
 
-def fit_changed(recipe: Recipe, data, change, test: str = "") -> tuple[nn.Module, list[dict]]:
-    """`training.train_one` for a model that a recipe cannot say: change(fresh model, seed) is trained.
-
-    The same loop (`training.fit`), weights, order of the data, loss and schedule; no clipping.
-    """
-    data = training.prepared(recipe, data)
-    model, loss = change(training.fresh_model(recipe, data), recipe.seed), losses.make(recipe)
-    optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
-    per_epoch = training.steps_per_epoch(recipe, data.n_train)
-
-    def lr_at(step):
-        for part in optimizer.param_groups:
-            part["lr"] = recipe.lr * training.lr_factor_at(recipe, step, per_epoch)
-
-    def batches():
-        for epoch in range(recipe.epochs):
-            for i in training.batch_order(recipe.seed, data.n_train, recipe.batch_size, epoch):
-                yield data.x_train[i], data.y_train[i]
-
-    curve, seen = [], []
-    for step, pair in enumerate(training.fit(model, loss, optimizer, batches(), lr_at), 1):
-        seen.append(torch.stack(pair))
-        if step % per_epoch == 0:
-            row = {"epoch": step // per_epoch, "step": step, "seconds": 0.0}
-            row["train_loss"], row["train_accuracy"] = torch.stack(seen).mean(0).tolist()
-            row["val_loss"], row["val_accuracy"] = map(float, training.evaluate(model, loss, data.x_val, data.y_val))
-            curve, seen = [*curve, row], []
-    if test:
-        scores = training.evaluate(model, loss, *data.open_test(test))
-        curve[-1]["test_loss"], curve[-1]["test_accuracy"] = map(float, scores)
-    return model, curve
+def train_changed(recipe: Recipe, data, change, test: str = "") -> tuple[nn.Module, list[dict]]:
+    """`training.train_one` for a model that a recipe cannot say: change(fresh model, seed) is trained."""
+    return training.train_one(recipe, data, test=test, prepare=lambda model: change(model, recipe.seed))
 
 
 @dataclass(frozen=True)
@@ -179,7 +151,7 @@ def trained(name: str, recipe: Recipe, data, *, seeds: int, change=None) -> Trai
     if change is None:
         pairs = engine.train_networks(recipes, data, test=about).values()
     else:
-        pairs = [fit_changed(r, data, change, about) for r in recipes]
+        pairs = [train_changed(r, data, change, about) for r in recipes]
     return Trained(name, recipe, [m for m, _ in pairs], Runs.from_curves(recipes, [c for _, c in pairs], data, "cpu"))
 
 
@@ -191,6 +163,12 @@ def differences(base: Trained, others: Iterable[Trained]) -> pd.DataFrame:
         i = Interval.of(both)
         rows.append({"setting": other.name, "n": i.n, "mean": i.mean, "low": i.low, "high": i.high})
     return pd.DataFrame(rows)
+
+
+def provenance(trained: Iterable[Trained]) -> str:
+    """The line of `Runs.provenance` for all their runs. Changed networks have the recipe of others, and count, too."""
+    tables, curves = zip(*((t.runs.table, t.runs.curves) for t in trained), strict=True)
+    return Runs(pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)).provenance()
 
 
 def gap(sentence: str, a: Trained, b: Trained, *, margin: float) -> Evidence:
