@@ -13,6 +13,7 @@ from torch import nn
 import helpers as h
 from helpers import models
 from helpers.labs import batch_normalization as lab
+from helpers.labs.batch_normalization import sync, verdicts
 
 SMALL = h.Recipe(depth=2, width=16, norm="batch", batch_size=20, epochs=2)
 
@@ -174,7 +175,7 @@ def test_pairs_and_usable():
     table = made_up(
         norm=["batch"] * 4, factor=[1.0] * 4, seed=[0, 0, 1, 1], lr=[0.1, 1.0] * 2, train_loss=[0.5, 0.9, 3.0, np.nan]
     )
-    assert lab.usable(table, "batch").tolist() == pytest.approx([0.0, -1.5])
+    assert verdicts.usable(table, "batch").tolist() == pytest.approx([0.0, -1.5])
 
 
 def test_roughness_of_a_linear_loss_step_by_hand():
@@ -232,32 +233,32 @@ def test_small_batches_and_cards_have_every_cell(digits):
 
 
 def test_the_gradient_crosses_between_two_processes():
-    found = lab.two_cards(repeats=3, rows=8, features=2, timeout=60)
+    found = sync.two_cards(repeats=3, rows=8, features=2, timeout=60)
     if found["reason"]:
         pytest.skip(found["reason"])
     assert max(found["sync"].values()) < 1e-12 < 0.1 < min(found["local"].values())
     assert found["crossing_sync"] > 1e-3 and found["crossing_local"] == 0
     assert len(found["seconds"]) == 3 and (found["seconds"] > 0).all().all()
     ledger = h.Ledger()
-    lab.judge_cards(ledger, found)
+    verdicts.judge_cards(ledger, found)
     assert {v.id: v.verdict for v in ledger.verdicts() if v.id != "BN-15"} == {"BN-14": "TRUE", "BN-16": "FALSE"}
 
 
 def test_where_processes_cannot_meet_the_chapter_says_so(monkeypatch):
-    monkeypatch.setattr(lab.dist, "is_available", lambda: False)
-    found, ledger = lab.two_cards(), h.Ledger()
+    monkeypatch.setattr(sync.dist, "is_available", lambda: False)
+    found, ledger = sync.two_cards(), h.Ledger()
     assert "torch.distributed" in found["reason"]
-    assert lab.judge_cards(ledger, found).startswith("Not measured here") and ledger.verdicts() == []
+    assert verdicts.judge_cards(ledger, found).startswith("Not measured here") and ledger.verdicts() == []
     monkeypatch.undo()
-    monkeypatch.setattr(lab, "_script", lambda: "raise SystemExit(3)")
-    assert "could not meet" in lab.two_cards(repeats=2)["reason"]
+    monkeypatch.setattr(sync, "_script", lambda: "raise SystemExit(3)")
+    assert "could not meet" in sync.two_cards(repeats=2)["reason"]
     with pytest.raises(ValueError, match="rows=3 is not allowed"):
-        lab.two_cards(rows=3)
+        sync.two_cards(rows=3)
 
 
 def test_formulas_of_the_sources(digits):
     ledger = h.Ledger()
-    lab.judge_formulas(ledger, digits)
+    verdicts.judge_formulas(ledger, digits)
     got = {v.id: v.verdict for v in ledger.verdicts()}
     assert got == {
         "BN-01": "DEPENDS", "BN-02": "FALSE", "BN-03": "TRUE", "BN-06": "TRUE", "BN-07": "FALSE", "BN-11": "TRUE",
@@ -266,8 +267,8 @@ def test_formulas_of_the_sources(digits):
 
 
 def test_a_gain_must_reach_the_margin():
-    assert lab.gain("x", [0.03, 0.031, 0.032], least=0.02).holds is True
-    assert lab.gain("x", [0.001, 0.0011, 0.0012], least=0.02).holds is False
-    assert lab.no_loss("x", [-0.001, 0.001, 0.0]).holds is True
-    assert lab.no_loss("x", [-0.1, -0.11, -0.12]).holds is False
-    assert "mean 3.1 points" in lab.gain("x", [0.03, 0.031, 0.032]).sentence
+    assert verdicts.gain("x", [0.03, 0.031, 0.032], least=0.02).holds is True
+    assert verdicts.gain("x", [0.001, 0.0011, 0.0012], least=0.02).holds is False
+    assert verdicts.no_loss("x", [-0.001, 0.001, 0.0]).holds is True
+    assert verdicts.no_loss("x", [-0.1, -0.11, -0.12]).holds is False
+    assert "mean 3.1 points" in verdicts.gain("x", [0.03, 0.031, 0.032]).sentence

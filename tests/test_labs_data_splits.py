@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import helpers as h
 from helpers import training
 from helpers.labs import data_splits as lab
+from helpers.labs.data_splits import words
 
 SMALL = h.Recipe(depth=1, width=8, lr=0.1, batch_size=50, epochs=3)
 
@@ -210,9 +211,9 @@ def test_part_sizes_read_the_loader_without_opening_a_test_set():
 
 
 def test_the_sentences_carry_the_tables_numbers():
-    assert "3,458" in lab.told_rows_needed() and "345,732" in lab.told_rows_needed()
+    assert "3,458" in words.told_rows_needed() and "345,732" in words.told_rows_needed()
     draws = pd.DataFrame({"n": 100, "how": ["random"] * 4 + ["stratified"] * 4, "possible": True,
                           "missing": [1, 0, 2, 1, 0, 0, 0, 0]})  # fmt: skip
-    assert "75 % of the random ones and 0 % of the stratified" in lab.told_missing(draws, 100)
-    counted = lab.counted(draws, "missing", 1)
+    assert "75 % of the random ones and 0 % of the stratified" in words.told_missing(draws, 100)
+    counted = words.counted(draws, "missing", 1)
     assert counted[counted["how"] == "random"]["share"].tolist() == [25, 75]

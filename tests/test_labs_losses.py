@@ -17,6 +17,7 @@ from sklearn.metrics import log_loss
 import helpers as h
 from helpers import losses
 from helpers.labs import losses as lab
+from helpers.labs.losses import distances, generative
 
 SMALL = h.Recipe(depth=1, width=16, batch_size=50, epochs=2, optimizer="momentum", lr=0.05)
 
@@ -28,7 +29,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def vae(digits):
-    return lab.train_vaes(lab.unit(digits)[0], betas=[1.0], seeds=1, hidden=(16, 8), epochs=20)
+    return generative.train_vaes(lab.unit(digits)[0], betas=[1.0], seeds=1, hidden=(16, 8), epochs=20)
 
 
 # ---- gradients and exact checks
@@ -209,33 +210,33 @@ def test_triplet_equals_torch_on_the_hardest_triplets():
         p = max((j for j in range(12) if y[j] == y[i]), key=d.__getitem__)
         n = min((j for j in range(12) if y[j] != y[i]), key=d.__getitem__)
         hardest.append(F.triplet_margin_loss(e[i], e[p], e[n], margin=1.0, eps=0).item())
-    assert lab.triplet(e, y).item() == pytest.approx(np.mean(hardest))
+    assert distances.triplet(e, y).item() == pytest.approx(np.mean(hardest))
 
 
 def test_contrastive_by_hand():
     e = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.6, 0.0]])
     # one pair of a class at distance 5; the others at 0.6 and beyond the margin
-    assert lab.contrastive(e, torch.tensor([0, 0, 1])).item() == pytest.approx((25 + 0.4**2 + 0) / 3)
+    assert distances.contrastive(e, torch.tensor([0, 0, 1])).item() == pytest.approx((25 + 0.4**2 + 0) / 3)
 
 
 def test_relations_by_hand():
     e = torch.tensor([[0.0], [1.0], [10.0], [11.0], [2.5]])
     y = torch.tensor([0, 0, 1, 1, 1])
-    found = lab.relations(e, y)  # anchor 0 alone: its mate is nearer than all three others
+    found = distances.relations(e, y)  # anchor 0 alone: its mate is nearer than all three others
     assert found == {"ordered": 1.0, "recall": pytest.approx(4 / 5)}  # the last one's nearest is of class 0
 
 
 def test_encoders_learn_their_own_classes_and_pixels_are_a_rival(digits):
-    t = lab.distances(digits, seeds=2, epochs=3).groupby(["loss", "classes"])[["ordered", "recall"]].mean()
+    t = distances.distances(digits, seeds=2, epochs=3).groupby(["loss", "classes"])[["ordered", "recall"]].mean()
     assert len(t) == 10 and t["ordered"]["triplet", "known"] > t["ordered"]["none", "known"]
     with pytest.raises(ValueError, match="loss='triplets' is not known.*Did you mean 'triplet'"):
-        lab.encode(digits, "triplets", seeds=1)
+        distances.encode(digits, "triplets", seeds=1)
 
 
 def test_contrastive_divergence_reconstructs_better_and_hears_no_labels(digits):
-    errors, weights = lab.rbm(lab.unit(digits)[0], epochs=15)
+    errors, weights = distances.rbm(lab.unit(digits)[0], epochs=15)
     assert errors[-1] < 0.8 * errors[0] and weights.shape == (64, 32)
-    parts = lab.exact_names(digits, seeds=2)
+    parts = distances.exact_names(digits, seeds=2)
     assert parts["siamese_network"].holds is True and parts["contrastive_divergence"].holds is False
 
 
@@ -246,37 +247,37 @@ def test_kl_equals_torch_distributions_and_is_zero_for_the_prior():
     mu, logvar = torch.tensor([[0.5, -1.0]]), torch.tensor([[0.0, 1.0]])
     q = torch.distributions.Normal(mu, (logvar / 2).exp())
     other = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(-1)
-    assert lab.kl(mu, logvar).item() == pytest.approx(other.item())
-    assert lab.kl(torch.zeros(1, 3), torch.zeros(1, 3)).item() == 0
-    parts, gap = lab.exact_kl()
+    assert generative.kl(mu, logvar).item() == pytest.approx(other.item())
+    assert generative.kl(torch.zeros(1, 3), torch.zeros(1, 3)).item() == 0
+    parts, gap = generative.exact_kl()
     assert all(e.holds for e in parts.values()) and gap < 1e-10
 
 
 def test_negative_elbo_by_hand():
     x, decoded, zero = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.0]]), torch.zeros(1, 1)
-    assert lab.negative_elbo(x, decoded, zero, zero).item() == pytest.approx(0.04 / 0.08)
-    assert lab.negative_elbo(x, x, zero + 2, zero, beta=3.0).item() == pytest.approx(3 * 2)
+    assert generative.negative_elbo(x, decoded, zero, zero).item() == pytest.approx(0.04 / 0.08)
+    assert generative.negative_elbo(x, x, zero + 2, zero, beta=3.0).item() == pytest.approx(3 * 2)
 
 
 def test_a_large_beta_silences_the_codes(digits):
     x = lab.unit(digits)[0]
-    model = lab.train_vaes(x, betas=[0.1, 100.0], seeds=1, k=3, hidden=(16,), epochs=25)
-    told = lab.use_of_codes(model, x, [0.1, 100.0], 1).groupby("beta")
+    model = generative.train_vaes(x, betas=[0.1, 100.0], seeds=1, k=3, hidden=(16,), epochs=25)
+    told = generative.use_of_codes(model, x, [0.1, 100.0], 1).groupby("beta")
     assert told["nats"].sum()[0.1] > 1 and told["nats"].sum()[100.0] < 0.2
     assert told["error"].mean()[0.1] < told["error"].mean()[100.0]
     with pytest.raises(ValueError, match="beta=-1 is not allowed"):
-        lab.train_vaes(x, betas=[-1], seeds=1)
+        generative.train_vaes(x, betas=[-1], seeds=1)
 
 
 def test_coverage_by_hand():
-    assert lab.coverage(lab.ring(2000, 3))["modes"] == 8
-    one = torch.cat([lab.MODES[:1].expand(50, 2), torch.zeros(50, 2)])
-    assert lab.coverage(one) == {"modes": 1, "on": 0.5}
+    assert generative.coverage(generative.ring(2000, 3))["modes"] == 8
+    one = torch.cat([generative.MODES[:1].expand(50, 2), torch.zeros(50, 2)])
+    assert generative.coverage(one) == {"modes": 1, "on": 0.5}
 
 
 def test_ring_models_give_samples_for_each_seed():
-    assert lab.ring_vaes(seeds=2, epochs=1, n=200).shape == (2, 200, 2)
-    fake = lab.ring_gans(seeds=2, steps=3, n=200, each=2)
+    assert generative.ring_vaes(seeds=2, epochs=1, n=200).shape == (2, 200, 2)
+    fake = generative.ring_gans(seeds=2, steps=3, n=200, each=2)
     assert fake.shape == (2, 200, 2) and not torch.equal(fake[0], fake[1])
 
 
@@ -284,9 +285,9 @@ def test_ring_models_give_samples_for_each_seed():
 
 
 def explorer(vae, digits, **more):
-    centres, _ = lab.codes(vae, lab.unit(digits)[1])
+    centres, _ = generative.codes(vae, lab.unit(digits)[1])
     told = {"title": "Walk & see", "finding": "A <b>finding</b>.", "note": "a note"} | more
-    return lab.latent_explorer(vae, centres[0][:60], digits.y_val[:60], digits.classes, **told)
+    return generative.latent_explorer(vae, centres[0][:60], digits.y_val[:60], digits.classes, **told)
 
 
 def test_rounded_weights_decode_like_the_model(vae, digits):
@@ -305,9 +306,9 @@ def test_the_html_is_small_escaped_and_has_a_picture_with_words(vae, digits):
 
 
 def test_latent_explorer_wants_two_codes(digits):
-    other = lab.train_vaes(lab.unit(digits)[0], betas=[1.0], seeds=1, k=3, hidden=(4,), epochs=1)
+    other = generative.train_vaes(lab.unit(digits)[0], betas=[1.0], seeds=1, k=3, hidden=(4,), epochs=1)
     with pytest.raises(ValueError, match="model must be one VAE with two codes for square images"):
-        lab.latent_explorer(other, torch.zeros(1, 2), torch.zeros(1).long(), "0", title="t", finding="f")
+        generative.latent_explorer(other, torch.zeros(1, 2), torch.zeros(1).long(), "0", title="t", finding="f")
 
 
 def test_the_page_decodes_what_torch_decodes(vae, digits, guarded, tmp_path):

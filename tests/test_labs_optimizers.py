@@ -10,6 +10,7 @@ from sklearn.datasets import load_wine
 
 import helpers as h
 from helpers.labs import optimizers as lab
+from helpers.labs.optimizers import bowls, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,13 @@ def test_adam_without_momentum_and_correction_is_rmsprop():
 
 @pytest.mark.parametrize("surface, optimizer, lr", [("ravine", "nesterov", 0.01), ("two basins", "adam", 0.1)])
 def test_walks_are_those_of_the_library(surface, optimizer, lr):
-    ours = lab.walks([surface], [optimizer], [0.001, lr], steps=30).query("lr == @lr")
+    ours = bowls.walks([surface], [optimizer], [0.001, lr], steps=30).query("lr == @lr")
     theirs = h.walk(surface, optimizer, lr=lr, steps=30)
     assert np.allclose(ours[["x", "y", "loss"]], theirs[["x", "y", "loss"]], atol=1e-9)
 
 
 def test_a_walk_that_leaves_is_cut_and_keeps_its_names():
-    table = lab.walks(["ravine"], ["sgd"], [1.0], steps=30)
+    table = bowls.walks(["ravine"], ["sgd"], [1.0], steps=30)
     assert table["x"].isna().any() and table["optimizer"].eq("sgd").all() and table["step"].max() == 30
 
 
@@ -49,42 +50,42 @@ def test_decay_is_a_penalty_for_sgd_and_adam_but_not_for_adamw(digits):
 
 
 def test_quadratic_needs_the_steps_that_theory_says():
-    means = lab.quadratic_iterations(kappa=100, starts=4).groupby("optimizer")[["steps", "theory"]].mean()
+    means = bowls.quadratic_iterations(kappa=100, starts=4).groupby("optimizer")[["steps", "theory"]].mean()
     ratio = means["steps"] / means["theory"]
     assert ratio.between(0.5, 1.6).all()
     assert means["steps"]["momentum"] < means["steps"]["nesterov"] < means["steps"]["sgd"]
 
 
 def test_the_heavy_ball_circles_where_the_others_arrive():
-    last = lab.lessard_cycle().groupby("optimizer")["distance"].last()
+    last = bowls.lessard_cycle().groupby("optimizer")["distance"].last()
     assert last["momentum"] > 0.1 and last["nesterov"] < 1e-9 and last["sgd"] < 1e-5
 
 
 def test_turning_the_ravine_leaves_sgd_and_momentum_as_they_are():
     # both treat all directions alike, so a turn of ravine and starts changes nothing on average
     rates = np.geomspace(0.001, 0.0195, 8).tolist()
-    straight, turned = (lab.ravine(["sgd", "rmsprop"], rates, degrees=d, starts=16) for d in (0, 90))
+    straight, turned = (bowls.ravine(["sgd", "rmsprop"], rates, degrees=d, starts=16) for d in (0, 90))
     a, b = (t.query("optimizer == 'sgd'")["log_loss"].mean() for t in (straight, turned))
     assert abs(a - b) < 0.5
-    assert lab.ravines(["sgd", "adam"], [0, 45], starts=2)["degrees"].nunique() == 2
+    assert bowls.ravines(["sgd", "adam"], [0, 45], starts=2)["degrees"].nunique() == 2
 
 
 def test_sgd_in_a_noisy_bowl_has_the_known_spread():
     # w <- (1 - lr) w + lr noise is an autoregression: its variance is lr / (2 - lr)
-    table = lab.noisy_bowl(["sgd"], [0.3], seeds=8, steps=600)
+    table = bowls.noisy_bowl(["sgd"], [0.3], seeds=8, steps=600)
     assert table["error"].mean() == pytest.approx((0.3 / 1.7) ** 0.5, rel=0.05)
 
 
 def test_best_rate_is_chosen_by_other_seeds_than_those_that_judge():
     rows = [("a", lr, seed, {0.1: 1.0, 1.0: 2.0}[lr] if seed >= 2 else 9.0) for lr in (0.1, 1.0) for seed in range(4)]
-    best = lab.at_best_rate(pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "score"]), "score")
+    best = bowls.at_best_rate(pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "score"]), "score")
     assert best["lr"].eq(0.1).all() and sorted(best["seed"]) == [0, 1] and best["score"].eq(9.0).all()
 
 
 def test_adam_walks_to_the_worst_point_and_amsgrad_does_not():
-    end = lab.reddi(1500).groupby("optimizer")["x"].last()
+    end = bowls.reddi(1500).groupby("optimizer")["x"].last()
     assert end["adam"] > 0.9 and end["AMSGrad"] < -0.5 and end["sgd"] < -0.9
-    memory = lab.reddi_memory([3], [0.1, 0.99], steps=600).set_index("beta2")["x"]
+    memory = bowls.reddi_memory([3], [0.1, 0.99], steps=600).set_index("beta2")["x"]
     assert memory[0.1] > 0 > memory[0.99]
 
 
@@ -161,8 +162,8 @@ def test_differences_are_paired_over_seeds():
 
 def test_exact_evidence_says_what_the_source_claims():
     ledger = h.Ledger()
-    lab.judge_words(ledger, {"betas": (0.9, 0.999), "lr": 0.01, "spread": 20.0})
-    lab.judge_formulas(ledger, lab.gap_to_torch(5), lab.accumulators(h.load("digits", n_train=100), steps=10))
+    verdicts.judge_words(ledger, {"betas": (0.9, 0.999), "lr": 0.01, "spread": 20.0})
+    verdicts.judge_formulas(ledger, lab.gap_to_torch(5), lab.accumulators(h.load("digits", n_train=100), steps=10))
     found = {v.id: v.verdict for v in ledger.verdicts()}
     assert found["OPT-01"] == "DEPENDS" and found["OPT-20"] == "ILL-POSED" and found["OPT-16"] == "TRUE"
     assert {found[i] for i in ("OPT-06", "OPT-09", "OPT-13", "OPT-14", "OPT-17")} == {"FALSE"}

@@ -14,6 +14,7 @@ from torch import nn
 
 import helpers as h
 from helpers.labs import regularization as lab
+from helpers.labs.regularization import linear, masks, verdicts
 
 SMALL = h.Recipe(depth=1, width=16, batch_size=50, n_train=200, epochs=2, lr=0.05)
 
@@ -25,38 +26,38 @@ def digits():
 
 @pytest.fixture(scope="module")
 def table():
-    return lab.diabetes()
+    return linear.diabetes()
 
 
 # --- linear regression
 
 
 def test_diabetes_is_standardised_with_copies_that_resemble(table):
-    x, y = lab.diabetes(copies=2)
+    x, y = linear.diabetes(copies=2)
     assert x.shape == (442, 30) and y.mean() == pytest.approx(0, abs=1e-12) and y.std() == pytest.approx(1)
     assert np.allclose(x.mean(0), 0) and np.allclose(x.std(0), 1)
     r = np.corrcoef(x.T)
     assert all(r[j, j + 10] == pytest.approx(1 / math.sqrt(1.09), abs=0.03) for j in range(10))
     with pytest.raises(ValueError, match="copies=-1 is not allowed: copies must be a whole number, at least 0"):
-        lab.diabetes(copies=-1)
+        linear.diabetes(copies=-1)
 
 
 def test_paths_by_hand_in_one_column():
     x = np.array([[1.0], [-1.0]] * 4)  # x'x / n = 1, so everything has a formula
     y = 0.5 * x[:, 0]
-    at = lab.paths(x, y, [0.2], ["only"]).set_index("penalty")["coefficient"]
+    at = linear.paths(x, y, [0.2], ["only"]).set_index("penalty")["coefficient"]
     assert at["L1 (lasso)"] == pytest.approx(0.3)
     assert at["L2 (ridge)"] == pytest.approx(0.5 / 1.2)
     assert at["elastic net"] == pytest.approx(0.4 / 1.1)
 
 
 def test_projections_by_hand_and_as_nearest_points():
-    assert lab.project_l1(np.array([3.0, -1.0]), 2.0).tolist() == [2.0, 0.0]
-    assert lab.project_l1(np.array([0.5, -0.5]), 2.0).tolist() == [0.5, -0.5]
-    assert lab.project_l2(np.array([3.0, 4.0]), 1.0) == pytest.approx([0.6, 0.8])
+    assert linear.project_l1(np.array([3.0, -1.0]), 2.0).tolist() == [2.0, 0.0]
+    assert linear.project_l1(np.array([0.5, -0.5]), 2.0).tolist() == [0.5, -0.5]
+    assert linear.project_l2(np.array([3.0, 4.0]), 1.0) == pytest.approx([0.6, 0.8])
     w = 3 * np.random.default_rng(0).standard_normal(6)
     for radius in (0.5, 2.0):
-        near = lab.project_l1(w, radius)
+        near = linear.project_l1(w, radius)
         assert np.abs(near).sum() == pytest.approx(radius)
         limit = {"type": "ineq", "fun": lambda v, r=radius: r - np.abs(v).sum()}
         found = minimize(lambda v: ((v - w) ** 2).sum(), near * 0.9, constraints=[limit], options={"maxiter": 500}).fun
@@ -64,7 +65,7 @@ def test_projections_by_hand_and_as_nearest_points():
 
 
 def test_the_exact_facts_hold(table):
-    facts = lab.linear_facts(*table, starts=3)
+    facts = linear.linear_facts(*table, starts=3)
     equal = ("lasso_kkt", "ridge_kkt", "l1_constraint", "l2_constraint", "starts", "elastic", "elastic_l1", "soft")
     assert max(facts[k] for k in (*equal, "dropout", "momentum")) < 1e-9
     assert facts["soft_zeros"] + facts["distinct"] == 10
@@ -73,34 +74,34 @@ def test_the_exact_facts_hold(table):
 
 def test_a_wrong_fit_would_be_seen(table):
     x, y = table
-    other = lab.constrained(x, y, 0.5, lab.project_l1)
+    other = linear.constrained(x, y, 0.5, linear.project_l1)
     assert np.abs(other - Lasso(0.05, fit_intercept=False).fit(x, y).coef_).max() > 0.01
     with pytest.raises(ValueError, match="radius=0 is not allowed: radius must be a finite number, above 0"):
-        lab.constrained(x, y, 0, lab.project_l1)
+        linear.constrained(x, y, 0, linear.project_l1)
 
 
 def test_degrees_of_freedom_by_hand():
     x = np.diag([3.0, 1.0])  # d² = 9 and 1, n = 2
-    out = lab.degrees_of_freedom(x, [0.0, 0.5, 4.5])
+    out = linear.degrees_of_freedom(x, [0.0, 0.5, 4.5])
     assert out["df"].tolist() == pytest.approx([2, 9 / 10 + 1 / 2, 9 / 18 + 1 / 10])
     assert out["trace"].tolist() == pytest.approx(out["df"].tolist())
 
 
 def test_dropout_in_linear_regression_by_hand():
     x, y, w = np.array([[1.0]]), np.array([1.0]), np.array([1.0])
-    out = lab.dropout_regression(x, y, w, 0.5)  # prediction 0 or 2, each with chance 1/2: error 1 either way
+    out = linear.dropout_regression(x, y, w, 0.5)  # prediction 0 or 2, each with chance 1/2: error 1 either way
     assert out == pytest.approx({"all masks": 1.0, "formula": 1.0, "plain": 0.0})
-    assert lab.dropout_regression(x, y, w, 0.0)["all masks"] == 0
+    assert linear.dropout_regression(x, y, w, 0.0)["all masks"] == 0
 
 
 def test_overlap_by_hand():
     a, b = np.array([1.0, 0, 2, 0]), np.array([3.0, 1, 0, 0])
-    assert lab.overlap(a, b) == pytest.approx(1 / 3)
-    assert lab.overlap(a, a) == 1 and lab.overlap(np.zeros(4), np.zeros(4)) == 1
+    assert linear.overlap(a, b) == pytest.approx(1 / 3)
+    assert linear.overlap(a, a) == 1 and linear.overlap(np.zeros(4), np.zeros(4)) == 1
 
 
 def test_look_alikes_have_the_population_s_correlations(table):
-    x, y = lab.look_alikes(40_000, copies=1, seed=0)
+    x, y = linear.look_alikes(40_000, copies=1, seed=0)
     assert x.shape == (40_000, 20)
     assert np.abs(np.corrcoef(x[:, :10].T) - np.corrcoef(table[0].T)).max() < 0.03
     w = np.linalg.lstsq(*table, rcond=None)[0]
@@ -109,7 +110,7 @@ def test_look_alikes_have_the_population_s_correlations(table):
 
 
 def test_elastic_stability_keeps_all_columns_under_ridge():
-    out = lab.elastic_stability(repeats=1, copies=1).set_index("penalty")
+    out = linear.elastic_stability(repeats=1, copies=1).set_index("penalty")
     assert out.loc["L2 (ridge)", "overlap"] == 1 and out.loc["L2 (ridge)", "columns"] == 20
     assert (out["distance"] < 1).all() and out["r2"].between(0.2, 0.7).all()
 
@@ -178,7 +179,7 @@ def test_penalties_add_the_same_on_every_batch_and_noise_does_not(digits):
     assert lab.extra_gradient(base.but(weight_decay=0.1), digits) < 1e-12
     assert lab.extra_gradient(base.but(dropout=0.5), digits) > 1e-3
     assert lab.extra_gradient(base.but(norm="batch"), digits) > 1e-3
-    assert max(lab.penalty_gaps().values()) < 1e-12 and lab.decay_gap() < 1e-12
+    assert max(verdicts.penalty_gaps().values()) < 1e-12 and verdicts.decay_gap() < 1e-12
 
 
 def test_midpoint_bulge_is_negative_for_a_convex_model_and_not_for_a_network(digits):
@@ -197,22 +198,22 @@ def test_masks_are_drawn_when_they_should_be():
     def hidden(way, step, steps=100):
         return way.draw(step, steps, 0, [8, 500], 20)[1]
 
-    plain = hidden(lab.Masks(), 0)
-    assert set(plain.unique().tolist()) == {0.0, 2.0} and (lab.Masks().draw(0, 9, 0, [8, 5], 2)[0] == 1).all()
-    assert not torch.equal(plain, hidden(lab.Masks(), 1)) and len(plain.unique(dim=0)) == 20
-    fifth = lab.Masks(every=5)
-    assert (hidden(fifth, 4) == 1).all() and torch.equal(hidden(fifth, 5), hidden(lab.Masks(), 5))
-    kept = lab.Masks(hold=5)
+    plain = hidden(masks.Masks(), 0)
+    assert set(plain.unique().tolist()) == {0.0, 2.0} and (masks.Masks().draw(0, 9, 0, [8, 5], 2)[0] == 1).all()
+    assert not torch.equal(plain, hidden(masks.Masks(), 1)) and len(plain.unique(dim=0)) == 20
+    fifth = masks.Masks(every=5)
+    assert (hidden(fifth, 4) == 1).all() and torch.equal(hidden(fifth, 5), hidden(masks.Masks(), 5))
+    kept = masks.Masks(hold=5)
     assert torch.equal(hidden(kept, 5), hidden(kept, 9)) and not torch.equal(hidden(kept, 4), hidden(kept, 5))
-    assert len(hidden(lab.Masks(rows=False), 0).unique(dim=0)) == 1
-    assert (hidden(lab.Masks(anneal=True), 99) == 0).float().mean() < 0.02
-    assert set(hidden(lab.Masks(rescale=False), 0).unique().tolist()) == {0.0, 1.0}
-    assert (lab.Masks(place="inputs").draw(0, 9, 0, [800, 5], 2)[0] == 0).any()
+    assert len(hidden(masks.Masks(rows=False), 0).unique(dim=0)) == 1
+    assert (hidden(masks.Masks(anneal=True), 99) == 0).float().mean() < 0.02
+    assert set(hidden(masks.Masks(rescale=False), 0).unique().tolist()) == {0.0, 1.0}
+    assert (masks.Masks(place="inputs").draw(0, 9, 0, [800, 5], 2)[0] == 0).any()
 
 
 def test_without_masks_the_loop_equals_the_engine(digits):
     recipe, digits = SMALL.but(schedule="cosine", optimizer="momentum", n_train=None), digits.subset(200)
-    made = lab.train_masked({"none": lab.Masks(p=0.0)}, recipe, digits, seeds=2)
+    made = masks.train_masked({"none": masks.Masks(p=0.0)}, recipe, digits, seeds=2)
     for seed in (0, 1):
         model, _ = h.train_one(recipe.but(seed=seed), digits)
         torch.testing.assert_close(made["none", seed](digits.x_val), model.eval()(digits.x_val), atol=1e-4, rtol=1e-4)
@@ -221,17 +222,17 @@ def test_without_masks_the_loop_equals_the_engine(digits):
 def test_calibration_error_by_hand():
     chance = torch.tensor([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.35, 0.65]])
     # bin .9-1: right 1 of 2, confidence .95; bin .6-.7: right 1 of 2, confidence .65
-    assert lab.calibration_error(chance, torch.tensor([0, 1, 0, 0])) == pytest.approx(0.5 * 0.45 + 0.5 * 0.15)
-    assert lab.calibration_error(torch.eye(2), torch.tensor([0, 1])) == 0
+    assert masks.calibration_error(chance, torch.tensor([0, 1, 0, 0])) == pytest.approx(0.5 * 0.45 + 0.5 * 0.15)
+    assert masks.calibration_error(torch.eye(2), torch.tensor([0, 1])) == 0
 
 
 def test_habits_and_readings_agree_where_they_must(digits):
-    made = lab.train_masked({"every step": lab.Masks()}, SMALL, digits, seeds=1)
-    whole = lab.habits(made, digits, delete=0.0, draws=1).iloc[0]
+    made = masks.train_masked({"every step": masks.Masks()}, SMALL, digits, seeds=1)
+    whole = masks.habits(made, digits, delete=0.0, draws=1).iloc[0]
     assert whole["without_hidden"] == whole["without_inputs"] == pytest.approx(whole["accuracy"])
-    readings = lab.ways_to_predict(made, digits, lab.Masks(p=0.0), masks=2)
+    readings = masks.ways_to_predict(made, digits, masks.Masks(p=0.0), masks=2)
     assert readings["accuracy"].nunique() == 1 and readings["loss"].std() < 1e-6
-    half = lab.ways_to_predict(made, digits, lab.Masks(), masks=2).set_index("reading")["loss"]
+    half = masks.ways_to_predict(made, digits, masks.Masks(), masks=2).set_index("reading")["loss"]
     assert half["all units"] != half["one mask"]
 
 
@@ -247,9 +248,9 @@ def test_best_share_and_its_ranks_by_hand():
         for s in (0, 1) for w, best in ((4, 0.0), (16, 0.2), (64, 0.5)) for p in (0.0, 0.2, 0.5)
     ]  # fmt: skip
     runs = h.Runs(pd.DataFrame(rows), pd.DataFrame())
-    best = lab.best_share(runs)
+    best = verdicts.best_share(runs)
     assert best.loc[(0.0, 1)].tolist() == [0.0, 0.2, 0.5]
-    assert lab.size_ranks(best) == pytest.approx([1.0, 1.0])
+    assert verdicts.size_ranks(best) == pytest.approx([1.0, 1.0])
 
 
 def test_the_count_of_a_step_does_not_depend_on_the_share():
