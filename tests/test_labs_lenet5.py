@@ -158,12 +158,15 @@ def test_curves_and_feature_maps(glyphs):
 
 
 def test_a_record_is_made_and_goes_on(tmp_path, glyphs):
-    runs = lab.mnist_record(tmp_path / "r.zip", glyphs, modern=1, original=1)
-    again = lab.mnist_record(tmp_path / "r.zip", glyphs, modern=1, original=1)
+    runs = lab.mnist_record(tmp_path / "r.zip", glyphs, seeds=1)
+    again = lab.mnist_record(tmp_path / "r.zip", glyphs, seeds=1)
     assert runs.table["model"].tolist() == ["lenet5", "lenet5_1998"] and len(glyphs.test_readings) >= 2
     assert again.table["seconds"].tolist() == runs.table["seconds"].tolist()  # read, not trained again
     table = lab.record_table(tmp_path / "r.zip")
     assert table["n"].tolist() == [1, 1]
+    told = lab.told_record(table)
+    assert f": {table['mean'][0]:.2f} % in the modern form (n = 1," in told
+    assert f"and {table['mean'][1]:.2f} % in the form of 1998 (n = 1," in told
     assert table["mean"].tolist() == pytest.approx(100 * (1 - runs.table["test_accuracy"]))
 
 
@@ -176,7 +179,7 @@ def test_as_drawn_is_the_scale_of_the_reader(reader):
 def test_the_record_is_shown_with_its_n_and_device(tmp_path):
     assert lab.record_table(tmp_path / "none.zip") is None
     table = lab.record_table(ROOT / "chapters" / "records" / "lenet_mnist.zip").set_index("form")
-    assert table.loc["lenet5", "n"] >= 3 and table.loc["lenet5", "device"] == "cpu"
+    assert (table["n"] >= 8).all() and (table["device"] == "cpu").all()
     assert (table["mean"].between(0.3, 3) & (table["lowest"] <= table["mean"])).all()
 
 

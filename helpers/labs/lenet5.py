@@ -298,13 +298,13 @@ ORIGINAL = Recipe(
 )  # fmt: skip
 
 
-def mnist_record(path, data, *, modern: int = 3, original: int = 1) -> Runs:
+def mnist_record(path, data, *, seeds: int = 8) -> Runs:
     """Train both forms on `data` and keep the runs, test scores too, in the file `path`; finished runs stay.
 
     The committed record was made by `mnist_record("chapters/records/lenet_mnist.zip", helpers.load("mnist"))`.
     """
-    runs = engine.train(MODERN, data, seeds=modern, save=path, test="verdict of the record: modern form")
-    return runs + engine.train(ORIGINAL, data, seeds=original, save=path, test="verdict of the record: 1998 form")
+    runs = engine.train(MODERN, data, seeds=seeds, save=path, test="verdict of the record: modern form")
+    return runs + engine.train(ORIGINAL, data, seeds=seeds, save=path, test="verdict of the record: 1998 form")
 
 
 def record_table(path) -> pd.DataFrame | None:
@@ -322,6 +322,22 @@ def record_table(path) -> pd.DataFrame | None:
         minutes=("minutes", "mean"),
     )  # fmt: skip
     return told.reset_index().rename(columns={"model": "form"})
+
+
+def told_record(record: pd.DataFrame) -> str:
+    """What the record says, form by form: errors, seeds, epochs, time."""
+    forms = {"modern form": "lenet5", "form of 1998": "lenet5_1998"}
+    rows = {name: r for name, form in forms.items() for _, r in record[record["form"] == form].iterrows()}
+    errors = " and ".join(
+        f"{r['mean']:.2f} % in the {name} (n = {r['n']}, {r['lowest']:.2f} to {r['highest']:.2f} %)"
+        for name, r in rows.items()
+    )
+    times = " and ".join(f"{r['minutes']:.1f}" for r in rows.values())
+    r = record.iloc[0]
+    return (
+        f"Errors on the 10,000 test images of MNIST: {errors}, after {r['epochs']} epochs or {times} minutes on one "
+        f"core (torch {r['torch']})."
+    )
 
 
 # --- verdicts
