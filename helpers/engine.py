@@ -30,7 +30,7 @@ def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None)
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
     device = pick_device(device)
     torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
-    if len(recipes) == 1 and watch is stop is None and recipes[0].model in models.CONVOLUTIONAL:
+    if len(recipes) == 1 and watch is stop is None and _stack_size(recipes[0], device) == 1:
         _, curve = training.train_one(recipes[0], data, device=device, test=test, prepare=quick.quicken)
         return i, _place(), device, [curve]
     with blas.one_thread():

@@ -1,4 +1,4 @@
-"""Chapter 8, batch normalization: by hand, in training and evaluation, over small batches and over two processes."""
+"""Chapter 8, batch normalization: by hand, in training and evaluation, over small batches. Tables in, tables out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 6, regularization: penalties in closed form, what they leave of a network, and dropout taken apart."""
+"""Chapter 6, regularization: what penalties and dropout leave of a network, and what they cost. Tables in and out."""
 
 from __future__ import annotations
 
