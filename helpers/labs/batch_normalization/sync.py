@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from helpers import checks
 from helpers.labs.batch_normalization import batch_norm, largest_gap
 
-# --- synchronized batch normalization over two processes
-
 
 class AllReduce(torch.autograd.Function):
     """The sum over all processes, forward and back: what a gradient needs to cross from one process to another."""

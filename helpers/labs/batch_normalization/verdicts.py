@@ -16,8 +16,6 @@ from helpers.claims import Evidence, above, below, exact
 from helpers.compare import TUNING_SEED
 from helpers.labs.batch_normalization import BN, batch_norm, imbalance, largest_gap, pairs, remember, tuned
 
-# --- evidence: each function writes the evidence of one experiment into the ledger; its docstring has the rule
-
 
 def gain(sentence: str, values, *, least: float = 0.0) -> Evidence:
     """Evidence that differences of accuracy (fractions, one per seed) lie above zero by at least `least`; in points."""

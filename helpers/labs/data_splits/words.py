@@ -9,8 +9,6 @@ from helpers import plots
 from helpers.labs.data_splits import look_alikes, rows_needed
 from helpers.show import Sentence, say
 
-# ---- words: sentences whose numbers come from the tables ---------------------------------------------------------
-
 LABELS = {
     "error": "test score minus truth (points)",
     "share": "share of draws (%)",

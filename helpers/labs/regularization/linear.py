@@ -15,8 +15,6 @@ from sklearn.linear_model import ElasticNet, ElasticNetCV, Lasso, LassoCV, Ridge
 
 from helpers import checks, optim
 
-# --- penalties in linear regression, where everything can be solved
-
 
 def diabetes(*, copies: int = 0, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's diabetes table: x (442, 10 (1 + copies)) standardised, y (442,) with mean 0 and sd 1.

@@ -14,8 +14,6 @@ from helpers import losses, models, optim, stacks, training
 from helpers.labs.regularization import all_weights
 from helpers.recipe import Recipe
 
-# --- dropout taken apart: when the mask is drawn, where it acts, whether it is rescaled
-
 
 @dataclass(frozen=True)
 class Masks:

@@ -15,8 +15,6 @@ from helpers.labs.regularization.masks import Masks
 from helpers.recipe import Recipe
 from helpers.runs import Runs
 
-# --- from tables to evidence; the rules stand in the chapter, before each call
-
 
 def same(sentence: str, difference: float, tolerance: float = 1e-6):
     """Evidence of an equality (R3): the sentence gets the largest difference appended."""
