@@ -264,3 +264,9 @@ def test_the_field_takes_mouse_keyboard_and_examples(drawn):
     assert page.locator("li.dr-best").count() == 1
     page.get_by_label("Show what layer").select_option("C3")
     assert page.locator("canvas.dr-maps").get_attribute("aria-label").startswith("C3: 16 maps of 10 by 10")
+
+
+def test_what_dropout_and_dropconnect_set_to_zero_is_no_matter_of_luck(monkeypatch):
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda layer: [nn.init.zeros_(p) for p in layer.parameters()])
+    (units, weights), (other_units, other_weights) = lab._zeros(0.3)
+    assert weights == other_units == 0 and units == pytest.approx(0.3, abs=0.05) == other_weights

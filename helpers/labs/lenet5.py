@@ -401,6 +401,7 @@ def structure() -> dict[str, dict[str, Evidence]]:
 def _zeros(p: float = 0.3) -> tuple[tuple[float, float], tuple[float, float]]:
     """(share of units, share of weights) at zero in one training pass of dropout, and of DropConnect."""
     linear = nn.Linear(400, 120)
+    nn.init.ones_(linear.weight)  # so that none is zero by chance
     x = torch.ones(8, 400)
     unit = models.blocks.Dropout(p).train()
     connect = DropConnect(linear, p).train()
