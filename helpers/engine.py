@@ -184,9 +184,11 @@ def train(
 
 
 def train_networks(recipes: Iterable[Recipe], data, *, test: str = "") -> dict[Recipe, tuple[nn.Module, list[dict]]]:
-    """The same on this CPU, with the networks kept: {recipe: (network, curve)} as `training.train_one` gives them.
+    """`train` in this process, on the CPU, with the networks kept, in evaluation mode.
 
-    Raises what `train` raises for bad recipes, data or reasons.
+    Returns {recipe: (network, curve)} in the order asked for, the curves as `training.train_one` gives them. A reason
+    in `test` reads the sealed test set, once for each stack. Raises TypeError or ValueError for bad input, as `train`
+    does.
     """
     recipes, found = _asked(recipes, data, None), {}
     checks.text("test", test)

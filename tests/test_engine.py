@@ -38,6 +38,24 @@ def test_a_diverged_run_is_a_row_and_spoils_no_neighbour(digits):
         assert runs.table.loc[i, "val_loss"] == pytest.approx(alone, abs=1e-4)
 
 
+def test_networks_that_are_kept_are_those_of_the_ordinary_loop(digits, glyphs):
+    cnn = BASE.but(model="cnn", depth=8, width=4, norm="batch", epochs=1, n_train=64)
+    for asked, source in (([BASE.but(seed=11), BASE.but(seed=2), BASE.but(seed=11)], digits), ([cnn], glyphs)):
+        found = engine.train_networks(asked, source, test="verdict of a test")
+        assert list(found) == list(dict.fromkeys(asked))  # each once, in the order asked for
+        for recipe, (network, curve) in found.items():
+            model, alone = training.train_one(recipe, source, test="verdict of a test")
+            assert not network.training and curve[-1]["val_loss"] == pytest.approx(alone[-1]["val_loss"], abs=1e-4)
+            assert curve[-1]["test_accuracy"] == pytest.approx(alone[-1]["test_accuracy"], abs=0.02)
+            for k, v in model.state_dict().items():
+                torch.testing.assert_close(network.state_dict()[k], v, atol=1e-3, rtol=0)
+    for bad in ([], [BASE, 3], None):
+        with pytest.raises(TypeError, match="recipes must be"):
+            engine.train_networks(bad, digits)
+    with pytest.raises((TypeError, ValueError), match="test"):
+        engine.train_networks(BASE, digits, test=3)
+
+
 def test_plan_stacks_what_agrees_and_keeps_most_cnns_alone_on_a_cpu():
     mixed = BASE.vary(depth=[1, 2], lr=[0.1, 0.2]) + [BASE.but(model="cnn", seed=s) for s in range(2)]
     assert sorted(len(c) for c in engine.plan(mixed)) == [1, 1, 2, 2]

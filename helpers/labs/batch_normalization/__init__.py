@@ -186,6 +186,7 @@ def modes(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def largest_gap(a: Tensor, b: Tensor) -> float:
+    """The largest absolute difference of two tensors of one shape."""
     return (a - b).detach().abs().max().item()
 
 
