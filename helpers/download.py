@@ -261,7 +261,9 @@ def fetch(name: str, *, folder=None, mirrors=None):
     mirrors = MIRRORS[name] if mirrors is None else checks.several("mirrors", mirrors, "['https://...']", empty=True)
     for mirror in mirrors:
         if not str(mirror).startswith(("http://", "https://")):
-            raise ValueError(f"mirrors holds {checks.show(mirror)}; give addresses that begin with https:// or http://.")
+            raise ValueError(
+                f"mirrors holds {checks.show(mirror)}; give addresses that begin with https:// or http://."
+            )
     files = (ARCHIVE,) if name == "cifar10" else IDX
     paths = [get(f, s, place, mirrors) for f, s in zip(files, SHA256[name], strict=True)]
     if name == "cifar10":

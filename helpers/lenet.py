@@ -116,9 +116,7 @@ def lenet5_1998(shape, classes: int) -> nn.Module:
             f"use model='lenet5' for other images."
         )
     if classes > 10:
-        raise ValueError(
-            f"model='lenet5_1998' has codes for ten digits and got {classes} classes; use model='lenet5'."
-        )
+        raise ValueError(f"model='lenet5_1998' has codes for ten digits and got {classes} classes; use model='lenet5'.")
     c1 = [nn.Conv2d(1, 6, 5), Squash(), SubSampling(6), Squash()]
     c3 = [PartialConvolution(), Squash(), SubSampling(16), Squash()]
     c5 = [nn.Conv2d(16, 120, 5), Squash(), nn.Flatten()]

@@ -62,8 +62,7 @@ def one_cycle(progress: float) -> float:
 
 
 SCHEDULES = {
-    f.__name__: f
-    for f in (constant, step, multi_step, exponential, inverse_time, linear, cosine, restarts, one_cycle)
+    f.__name__: f for f in (constant, step, multi_step, exponential, inverse_time, linear, cosine, restarts, one_cycle)
 }
 
 

@@ -561,6 +561,10 @@ def test_plain_sphinx_builds_the_same_pages(tmp_path):
         (r"\begin{cases} x & x > 0 \\ 0 & \text{else} \end{cases}", ["<mtable", 'class="tt-left"', "&gt;"]),
         (r"\sqrt{\sum_{i} g_i^2}", ["<munder>", "movablelimits"]),
         (r"\hat{x} \pm \widehat{ab} \to \infty", ["<mo>ˆ</mo>", "<mo>±</mo>", "<mo>\u0302</mo>", "<mi>∞</mi>"]),
+        (r"q_k \log s_k", ['<mo form="prefix" lspace="0.167em" rspace="0.167em">log</mo>']),
+        (r"-\log(-x)", ['<mo form="prefix" lspace="0" rspace="0">log</mo>', "<mo>−</mo>"]),
+        (r"\log^2 \frac{p}{q}", ['<msup><mo form="prefix" lspace="0" rspace="0.167em">log</mo>']),
+        (r"y = -p, (x) - y", ['<mo form="prefix">−</mo><mi>p</mi>', "<mo>−</mo><mi>y</mi>"]),
         (r"\text{val\_loss} \sim \mathcal{N}", ["val_loss", "<mo>∼</mo>"]),
     ],
 )

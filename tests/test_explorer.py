@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from helpers import plots
-from helpers.explorer import explore, host, packing
+from helpers.explorer import explore, host, packing, wording
 
 LRS, BATCHES, INITS, SEEDS, EPOCHS = (0.01, 0.1, 1.0), (32, 128), ("zero", "he"), 3, 30
 
@@ -101,6 +101,11 @@ def test_at_gives_mean_range_seeds_and_the_diverged():
     assert (row["seeds"], row["diverged"]) == (2, 1)
     found = row[["validation accuracy (%)", "lowest", "highest"]].astype(float)
     assert found.tolist() == pytest.approx([alive.mean(), alive.min(), alive.max()], abs=100 / 65533)
+
+
+def test_no_zero_has_a_sign():
+    assert [wording.number(v, 3) for v in (-0.0, -1e-9, -0.5)] == ["0.000", "0.000", "-0.500"]
+    assert [wording.number(v, None) for v in (-0.0, -0.25)] == ["0", "-0.25"]
 
 
 def test_at_thins_the_table_and_full_does_not():
@@ -701,6 +706,21 @@ def test_a_path_lies_on_its_picture(guarded, tmp_path):
     page.keyboard.press("ArrowDown")
     assert svg.locator("image").count() == 0
     assert outside == []
+
+
+def test_the_page_gives_no_zero_a_sign(guarded, tmp_path):
+    rows = pd.DataFrame(
+        {"seed": 0, "epoch": [1, 2, 1, 2], "lr": [0.1, 0.1, 1.0, 1.0], "gap": [-0.5, -0.0002, -0.2, -0.5]}
+    )
+    e = explore(rows, x="epoch", y="gap", sliders=["lr"])
+    (tmp_path / "p.html").write_text(e._repr_mimebundle_()["text/html"], encoding="utf-8")
+    page, _ = guarded()
+    page.goto((tmp_path / "p.html").as_uri())
+    page.locator("input[type=range]").press("Home")
+    assert "0.000" in page.locator("[role=status]").inner_text()
+    assert "\u2212" not in page.locator("[role=status]").inner_text()
+    page.locator("input[type=range]").press("End")
+    assert "\u22120.500" in page.locator("[role=status]").inner_text()
 
 
 def test_a_redraw_is_quick(guarded, tmp_path):

@@ -27,6 +27,9 @@ PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, 
 ACCENTS = {"^": "\u02c6", "~": "\u02dc"}  # the accents proper; latex2mathml takes the keys of a typewriter
 WIDE = {"^": "\u0302", "~": "\u0303"}  # over more than one letter
 LETTERS = "∞∅⊤∂∇ℓ"  # category "Sm" or an operator to latex2mathml, and yet set like letters
+NAME = re.compile(r"[A-Za-z]{2,}")  # of a function: latex2mathml gives letters one by one
+CLOSING = (")", "]", "}", "⟩", "⌉", "⌋", "!", "′", *BARS)  # a minus after one of them has a left side
+THIN = "0.167em"
 LONG = 24  # symbols: a longer inline formula may scroll inside itself on a phone
 PIECES = {"LATIN CAPITAL LETTER": "CAPITAL", "LATIN SMALL LETTER": "SMALL"}
 PIECES |= {"GREEK CAPITAL LETTER": "CAPITAL", "GREEK SMALL LETTER": "SMALL"}
@@ -79,8 +82,38 @@ def core(math: ElementTree.Element) -> None:
             beside = [other.tag for other in (*element[max(at - 1, 0) : at], *element[at + 1 : at + 2])]
             if child.tag == "mo" and child.text in BARS and "mtable" not in beside:
                 child.attrib.setdefault("stretchy", "false")  # a norm keeps its height beside a tall neighbour
+        spaced(element)
         for name in ("columnspacing", "rowspacing", "columnlines", "rowlines", "columnalign"):
             element.attrib.pop(name, None)
+
+
+def heart(element: ElementTree.Element) -> ElementTree.Element:
+    """What carries the indices, where there are any: its spaces are those of the whole."""
+    while element.tag in (*UNDER, *UNDER.values(), "munderover") and len(element):
+        element = element[0]
+    return element
+
+
+def spaced(row: ElementTree.Element) -> None:
+    """The spaces of TeX around a function's name, and none after a minus that has no left side, in place.
+
+    Chromium and WebKit set "log p" as "logp" otherwise, and all of them "= -p" as "= - p".
+    """
+    if row.tag not in ("math", "mrow", "mtd", "msqrt", "mstyle"):
+        return
+    hearts = [heart(child) for child in row]
+    for at, (child, mine) in enumerate(zip(row, hearts, strict=True)):
+        before, after = hearts[at - 1] if at else None, row[at + 1] if at + 1 < len(row) else None
+        opens = before is None or before.tag == "mo" and html.unescape(before.text or "") not in CLOSING
+        if child is mine and mine.tag == "mo" and html.unescape(mine.text or "") in ("−", "+", "±", "∓"):
+            if opens and before is not None:  # the first of a row is a prefix anyway
+                mine.set("form", "prefix")
+        elif NAME.fullmatch(mine.text or "") and mine.tag in ("mi", "mo"):
+            while after is not None and len(after):
+                after = after[0]
+            alone = after is None or after.tag in ("mo", "mspace") and not NAME.fullmatch(after.text or "")
+            mine.tag = "mo"
+            mine.attrib.update(form="prefix", lspace="0" if opens else THIN, rspace="0" if alone else THIN)
 
 
 @functools.cache

@@ -23,12 +23,13 @@ function unpack(field) {  // as decode in packing.py: NaN = no row, Infinity = a
   }
   return out;
 }
+const signed = (t) => t.replace(/^-(?=0(\.0*)?$)/, "").replace(/^-/, "−");  // a minus sign, and none before a zero
 const short = (v, d = 3) => {
   if (!finite(v)) return "–";
   const a = Math.abs(v), t = a && (a < 1e-4 || a >= 1e6) ? (+v.toPrecision(d)).toExponential().replace("e+", "e") : String(+v.toPrecision(d));
-  return t.replace(/^-/, "−");
+  return signed(t);
 };
-const number = (v, digits) => (!finite(v) ? "–" : digits === null || digits === undefined ? short(v) : v.toFixed(digits).replace(/^-/, "−"));
+const number = (v, digits) => (!finite(v) ? "–" : digits === null || digits === undefined ? short(v) : signed(v.toFixed(digits)));
 const tickText = (v) => (Math.abs(v) >= 1e4 && Math.abs(v) < 1e6 ? short(v / 1000, 6) + "k" : short(v, 6));
 function ticks([lo, hi], log, n, whole = false) {
   const out = [];

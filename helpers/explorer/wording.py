@@ -44,7 +44,7 @@ def number(value, digits: int | None) -> str:
         return str(int(value))
     if not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}" if digits is not None else name(float(f"{value:.3g}"))
+    return f"{value:z.{digits}f}" if digits is not None else name(float(f"{value:z.3g}"))
 
 
 def legend(title: str, values: list) -> dict:

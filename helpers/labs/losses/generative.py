@@ -210,7 +210,7 @@ const decode = (layers, z) => layers.reduce((x, w, k) => w[0].map((_, j) => {
   return k === layers.length - 1 ? 1 / (1 + Math.exp(-sum)) : sum;
 }), z);
 let made = 0;
-const told = (v) => v.toFixed(1).replace("-", "\\u2212");
+const told = (v) => v.toFixed(1).replace(/^-(?=0\\.0$)/, "").replace("-", "\\u2212");
 const start = (host, spec) => {
   const layers = spec.layers.map(read), { reach, side, points } = spec, sliders = [], outputs = [];
   const form = make("form", { class: "vd-form" }), number = ++made;
