@@ -6,12 +6,12 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab bench chapter pdf publish lighthouse audit repository clean python
+.PHONY: help book test lab bench chapter pdf publish replicate lighthouse audit repository clean python
 
 help: python
 	@$(PYTHON) tasks.py help
 
-book test lab bench chapter pdf publish lighthouse audit repository clean: python
+book test lab bench chapter pdf publish replicate lighthouse audit repository clean: python
 	@$(PYTHON) tasks.py $@ $(C) $(URL) $(ARGS)
 
 python:

@@ -7,13 +7,14 @@
     chapter 03    one chapter, executed and built
     pdf           the built pages as one PDF (needs Chromium)
     publish       the pages with the PDF and an offline archive, in _build/site
+    replicate     every chapter again from other seeds, and a record of which verdicts stand
     lighthouse    the scores of the first page and the heaviest chapter (needs Node.js and Chromium)
     audit         known vulnerabilities in the installed packages (needs a network)
     repository U  name another repository, https://host/owner/name, wherever the book names its own
     clean         remove _build
 
 Needs nothing but Python: the environment in .venv is made, and made again when a requirement changed.
-The environment variable TRICKS_SCALE (smoke, book, full) goes through to the chapters.
+The environment variables TRICKS_SCALE (smoke, book, full) and TRICKS_FIRST_SEED go through to the chapters.
 """
 
 import difflib
@@ -36,7 +37,8 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "requirements.sha256")
 PINS = ("requirements.txt", "pyproject.toml")
-COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "lighthouse", "audit", "repository", "clean")
+COMMANDS = ("book", "test", "lab", "bench", "chapter", "pdf", "publish", "replicate", "lighthouse", "audit")
+COMMANDS += ("repository", "clean")
 
 
 class Stop(Exception):
@@ -241,6 +243,11 @@ def offer(site):
             file.write(f'{before}<p class="tt-downloads">To take with you: {" and ".join(links)}.</p>{end}{after}')
 
 
+def replicate(*sets):
+    environment()
+    python(os.path.join("book", "_ext", "replicate.py"), *sets)
+
+
 def lighthouse():
     book()
     python(os.path.join("book", "_ext", "lighthouse.py"))
@@ -286,7 +293,7 @@ def main(arguments):
     if name not in COMMANDS:
         sys.stderr.write(unknown_command(name) + "\n")
         return 2
-    if rest and name not in ("test", "chapter", "repository"):
+    if rest and name not in ("test", "chapter", "repository", "replicate"):
         sys.stderr.write(f"{name!r} takes nothing after its name, and it was given {' '.join(rest)}.\n")
         return 2
     try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from helpers import blas, checks, models, quick, stacks, store, training, workers
+from helpers import blas, checks, models, quick, stacks, store, streams, training, workers
 from helpers.data import Dataset
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
@@ -26,8 +26,9 @@ WORTH_A_THREAD = 800_000  # multiplications; below that, threads that wait for e
 WORTH_A_CUT = 8  # models in each part of a stack that is cut; fewer leave the threads waiting for Python's lock
 
 
-def _train_chunk(i, recipes, data, device, test, threads, watch=None, stop=None):
+def _train_chunk(i, recipes, data, device, test, first, threads, watch=None, stop=None):
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
+    streams.begin(first)
     device = pick_device(device)
     torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
     if len(recipes) == 1 and watch is stop is None and _stack_size(recipes[0], device) == 1:
@@ -109,11 +110,11 @@ def train(
         finished runs are returned. Everything is trained in this process then.
     stop : asked after every step; True stops in the same way, without waiting for the end of an epoch
 
-    The same recipe, data, device and versions give the same run. To the bit: in a sweep of the same recipes, in
-    whatever order they are given, in one go or resumed, with the same jobs and threads. Other neighbours in a stack,
-    other jobs or another number of threads add up in another order: one step differs by the rounding of float32
-    (about 1e-7 of the loss), and the few epochs of the tests by less than 1e-4 in nearly every run. Where a unit stands
-    just at the kink of its ReLU, or training at the edge of divergence, any rounding can grow.
+    The same recipe, data, device, versions and first seed (`helpers.streams`) give the same run. To the bit: in a sweep
+    of the same recipes, in whatever order they are given, in one go or resumed, with the same jobs and threads. Other
+    neighbours in a stack, other jobs or another number of threads add up in another order: one step differs by the
+    rounding of float32 (about 1e-7 of the loss), and the few epochs of the tests by less than 1e-4 in nearly every run.
+    Where a unit stands just at the kink of its ReLU, or training at the edge of divergence, any rounding can grow.
 
     Raises TypeError or ValueError with one sentence for bad input, OSError when `save` cannot be written.
     """
@@ -159,7 +160,7 @@ def train(
         return watch({"done": epochs_done + epochs, "total": sum(sizes), "curves": curves})
 
     def results():
-        items = [(i, c, data, device, test) for i, c in enumerate(chunks)]
+        items = [(i, c, data, device, test, streams.first()) for i, c in enumerate(chunks)]
         together = min(cores, len(whole))
         if away or jobs not in ("auto", 1):
             limit = {} if jobs == "auto" else {"n_jobs": jobs}

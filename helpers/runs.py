@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import torch
 
-from helpers import checks, store
+from helpers import checks, store, streams
 from helpers.data import Dataset
 from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
-    "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training", "blas",
-    "dense", "squares", "quick", "stacks", "engine",
+    "streams", "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training",
+    "blas", "dense", "squares", "quick", "stacks", "engine",
 )  # fmt: skip
 
 
@@ -35,8 +35,8 @@ def _code_hash() -> str:
 
 
 def run_id(recipe: Recipe, data) -> str:
-    """A short name for this run: a hash of recipe, data, code and torch version."""
-    text = f"{dataclasses.astuple(recipe)}|{data.fingerprint}|{_code_hash()}"
+    """A short name for this run: a hash of recipe, data, code, torch version and the first seed."""
+    text = f"{dataclasses.astuple(recipe)}|{data.fingerprint}|{_code_hash()}|{streams.first()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from helpers import augment, blocks, checks, init, losses, models, optim, schedules
+from helpers import augment, blocks, checks, init, losses, models, optim, schedules, streams
 from helpers.data import Dataset
 from helpers.recipe import Recipe
 
@@ -52,13 +52,8 @@ def given(recipe: Recipe, data) -> None:
 def batch_order(seed: int, n: int, batch_size: int | None, epoch: int) -> Tensor:
     """Which examples go into which step of this epoch: indices (steps, batch). A fresh permutation for every epoch."""
     size = n if batch_size is None else min(batch_size, n)
-    generator = torch.Generator().manual_seed(_stream(seed, 1 + epoch))
+    generator = torch.Generator().manual_seed(streams.stream(seed, 1 + epoch))
     return torch.randperm(n, generator=generator)[: n // size * size].view(-1, size)
-
-
-def _stream(seed: int, k: int) -> int:
-    # independent streams for the weights (k = 0), each epoch's order, each step's augmentation, each dropout layer
-    return (seed * 1_000_003 + k) % (2**62)
 
 
 def fresh_model(recipe: Recipe, data, dtype=torch.float32) -> nn.Module:
@@ -67,13 +62,13 @@ def fresh_model(recipe: Recipe, data, dtype=torch.float32) -> nn.Module:
     options = {k: getattr(recipe, k) for k in models.OPTIONS[recipe.model]}
     model = models.build(recipe.model, shape, data.n_classes, **options)
     x = data.x_train.float()
-    init.initialize(model, recipe.init, scale=recipe.init_scale, seed=_stream(recipe.seed, 0), x=x)
+    init.initialize(model, recipe.init, scale=recipe.init_scale, seed=streams.stream(recipe.seed, 0), x=x)
     if recipe.output_bias == "prior":
         init.prior_bias(model, data.y_train, data.n_classes, odds=recipe.loss == "binary_cross_entropy")
     if recipe.branch_scale != 1:
         blocks.scale_branches(model, recipe.branch_scale)
     for k, layer in enumerate(m for m in model.modules() if isinstance(m, blocks.Dropout)):
-        layer.key.fill_(_stream(recipe.seed, 10**9 + k) % 2**32)
+        layer.key.fill_(streams.stream(recipe.seed, 10**9 + k) % 2**32)
     return model.to(dtype)
 
 
@@ -81,7 +76,7 @@ def augmented(recipe: Recipe, x: Tensor, step: int) -> Tensor:
     """The inputs of this step, changed at random where the recipe says so."""
     if recipe.augment == "none":
         return x
-    seed = _stream(recipe.seed, 10**6 + step)
+    seed = streams.stream(recipe.seed, 10**6 + step)
     return augment.augment(recipe.augment, x, strength=recipe.augment_strength, seed=seed)
 
 

@@ -58,6 +58,7 @@ from helpers import (
     recipe,
     schedules,
     splits,
+    streams,
     surfaces,
 )
 
@@ -354,6 +355,12 @@ CASES: dict[str, Callable[[], Case]] = {
             ),
         },
     ),
+    # streams
+    "streams.seed": lambda: Case(streams.seed, dict(seed=3), {"seed": integers(0)}),
+    "streams.stream": lambda: Case(
+        streams.stream, dict(seed=3, number=1), {"seed": integers(0), "number": integers(0)}
+    ),
+    "streams.begin": lambda: Case(streams.begin, dict(first=0), {"first": integers(0, 1_000_000)}),
     # splits
     "split": lambda: splitting(h.split, {"test": SETTINGS["test"], "validation": SETTINGS["test"]}),
     "folds": lambda: splitting(h.folds, {"k": integers(2, 30)}),

@@ -13,7 +13,7 @@ import pytest
 
 HELPERS = pathlib.Path(__file__).resolve().parent.parent / "helpers"
 LADDER = (
-    "checks scale splits glyphs download data owndata augment blocks lenet models init losses schedules "
+    "checks scale streams splits glyphs download data owndata augment blocks lenet models init losses schedules "
     "optim recipe surfaces store runs training probe blas dense squares quick stacks workers engine compare claims "
     "readout plots explorer live show labs"
 ).split()

@@ -87,8 +87,8 @@ def test_another_repository_is_named_everywhere_by_one_command(tmp_path, monkeyp
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert tasks.main(["boook"]) == 2
     assert capsys.readouterr().err == (
-        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, publish, lighthouse, "
-        "audit, repository, clean. "
+        "'boook' is not a command; the commands are book, test, lab, bench, chapter, pdf, publish, replicate, "
+        "lighthouse, audit, repository, clean. "
         "Did you mean 'book'?\n"
     )
 

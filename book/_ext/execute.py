@@ -6,8 +6,8 @@
 The executed notebooks go to two places:
 
 - `_build/cache/<key>/`: the jupyter-cache that MyST-NB reads. The key is a hash of `helpers/`, the claims, the
-  installed versions, Python and the scale: a change in any of them runs the chapters again. jupyter-cache itself
-  looks only at the code in the notebook.
+  installed versions, Python, the scale and the first seed: a change in any of them runs the chapters again.
+  jupyter-cache itself looks only at the code in the notebook.
 - `_build/executed/<chapter>.ipynb`: the same as plain notebooks, for tests and for the evidence pages (`executed`).
 """
 
@@ -60,9 +60,14 @@ def scale() -> str:
     return os.environ.get("TRICKS_SCALE") or "book"
 
 
+def first_seed() -> str:
+    """The number from which the seeds are counted, as `helpers.streams` reads it."""
+    return os.environ.get("TRICKS_FIRST_SEED") or "0"
+
+
 def cache_key(root: pathlib.Path) -> str:
-    """Sixteen hex digits that change with `helpers/`, the claims on the cards, the versions that matter, the scale."""
-    digest = hashlib.sha256(repr((sorted(versions().items()), scale())).encode())
+    """Sixteen hex digits, of `helpers/`, the claims on the cards, the versions that matter, scale and first seed."""
+    digest = hashlib.sha256(repr((sorted(versions().items()), scale(), first_seed())).encode())
     root = pathlib.Path(root)
     read = [p for p in (root / "helpers").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     for path in sorted([*read, *root.glob("book/claims.yml")]):
@@ -192,7 +197,8 @@ async def run_all(waiting: list[Chapter], cores: int) -> list[str]:
     # take many times as long as one.
     environment.update(OMP_NUM_THREADS="1", TRICKS_JOBS="1")
     gate, failures = asyncio.Semaphore(together), []
-    about = {"scale": scale(), "device": device(), "cores": cores, "together": together, "versions": versions()}
+    about = {"scale": scale(), "first_seed": first_seed(), "device": device(), "cores": cores, "together": together}
+    about["versions"] = versions()
 
     async def one(chapter: Chapter) -> None:
         async with gate:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MIME = "application/vnd.training-tricks.verdict+json"
 SIGNS = {"TRUE": "✓", "FALSE": "✗", "DEPENDS": "±", "ILL-POSED": "∅", "UNDECIDED": "?"}
 WORDS = {"TRUE": "true", "FALSE": "false", "DEPENDS": "depends", "ILL-POSED": "ill-posed", "UNDECIDED": "undecided"}
+RECORD = pathlib.Path("book", "replications.json")  # what `replicate` found with other seeds
 FIELDS = ("id", "chapter", "source", "claim", "kind", "verdict", "says", "measured")
 
 
@@ -58,6 +59,12 @@ def measured(notebooks: dict) -> dict[str, dict]:
                 for verdict in shown.get("verdicts", [shown] if shown else []):
                     found[verdict["id"]] = verdict
     return found
+
+
+def replications(root: pathlib.Path) -> dict:
+    """The record: date, device, versions, sets (the first seeds) and verdicts (one for each set); empty without one."""
+    path = pathlib.Path(root) / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def anchors(notebook) -> set[str]:
@@ -105,19 +112,22 @@ class Evidence(SphinxDirective):
 
 class ClaimsLedger(Evidence):
     def run(self) -> list[nodes.Node]:
-        path = pathlib.Path(self.env.srcdir) / "book" / "claims.yml"
-        self.env.note_dependency(str(path))
+        root = pathlib.Path(self.env.srcdir)
+        path = root / "book" / "claims.yml"
+        for read in (path, root / RECORD):
+            self.env.note_dependency(str(read))
         self.env.metadata[self.env.docname]["tt_ledger"] = "yes"
         try:
             claims = read_claims(path)
         except (OSError, ValueError) as error:
             log.warning("%s", error, location=self.get_location(), type="ledger")
             return []
-        notebooks = self.notebooks()
+        notebooks, record = self.notebooks(), replications(root)
         results, groups = measured(notebooks), collections.defaultdict(list)
+        self.others = record.get("verdicts", {})
         for claim in claims:
             groups[claim["chapter"]].append(claim)
-        out = [*self.counts(claims, results)]
+        out = [*self.counts(claims, results), *self.again(claims, record)]
         for chapter in sorted(groups):
             known = anchors(notebooks[chapter]) if chapter in notebooks else set()
             out += self.group(chapter, groups[chapter], results, known)
@@ -134,6 +144,18 @@ class ClaimsLedger(Evidence):
         rest = "; the others rest on a proof or a source" if here < len(claims) else ""
         text = f"Of {len(claims)} claims, {here} were measured in this build{rest}."
         return [self.raw(f'<ul class="tt-counts">{tiles}</ul><p class="tt-count" role="status">{text}</p>')]
+
+    def again(self, claims: list[dict], record: dict) -> list[nodes.Node]:
+        """Whether the verdicts stood when everything was drawn and trained from other seeds."""
+        rows = [(claim, self.others[claim["id"]]) for claim in claims if claim["id"] in self.others]
+        if not rows:
+            return []
+        stood = sum(set(row) == {claim["verdict"]} for claim, row in rows)
+        text = (
+            f"All chapters were also run from {len(record['sets']) - 1} other sets of seeds ({record['date']}, torch "
+            f"{record['versions']['torch']}): {stood} of {len(rows)} measured verdicts were the same every time."
+        )
+        return [self.raw(f'<p class="tt-note">{html.escape(text)}</p>')]
 
     def group(self, chapter: str, claims: list[dict], results: dict, known: set[str]) -> list[nodes.Node]:
         title = self.link(chapter, "", self.title(chapter))
@@ -178,6 +200,10 @@ class ClaimsLedger(Evidence):
         if result.get("verdict") and result["verdict"] != claim["verdict"]:
             word = WORDS.get(result["verdict"], result["verdict"])
             text += f' <strong class="tt-differs">This run says: {html.escape(word)}.</strong>'
+        row = self.others.get(claim["id"], [claim["verdict"]])
+        if set(row) != {claim["verdict"]}:
+            here = f"{WORDS[claim['verdict']]} with {row.count(claim['verdict'])} of {len(row)} sets of seeds"
+            text += f' <strong class="tt-differs">The verdict hangs on the seeds: {here}.</strong>'
         return text
 
 

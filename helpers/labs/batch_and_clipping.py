@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from helpers import checks, losses, models, optim, owndata, stacks, training
+from helpers import checks, losses, models, optim, owndata, stacks, streams, training
 from helpers.claims import above, below, exact, shows, worded
 from helpers.recipe import Recipe
 
@@ -60,7 +60,7 @@ def gradient_noise(recipe: Recipe, data, batch_sizes, *, seeds: int, draws: int 
 
         each = vmap(grad(value), in_dims=(None, 0, 0))(state, data.x_train.double(), data.y_train)
         g = torch.cat([v.flatten(1) for v in each.values()], 1)
-        mean, pick = g.mean(0), torch.Generator().manual_seed(seed)
+        mean, pick = g.mean(0), torch.Generator().manual_seed(streams.seed(seed))
         one = (g - mean).square().sum(1).mean().item()
         for size in batch_sizes:
             weights = torch.zeros(draws, n, dtype=g.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import claims, init, losses, models, optim, probe, stacks, training
+from helpers import claims, init, losses, models, optim, probe, stacks, streams, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.recipe import Recipe
@@ -231,7 +231,7 @@ def noisy_constant(recipe: Recipe, data, *, noises: Sequence[float], seeds: int)
     start, cells = [], [(noise, seed) for noise in noises for seed in range(seeds)]
     for noise, seed in cells:
         model = training.fresh_model(recipe.but(init="constant"), data)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(streams.seed(seed))
         for layer in models.weight_layers(model):
             layer.weight.data *= 1 + noise * torch.randn(layer.weight.shape, generator=generator)
         start.append(model)
@@ -299,7 +299,7 @@ def shuffled_units(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """The same function with other parameters: the first hidden layer's units in another order (a copy)."""
     twin = stacks.Stack([model]).unstack(0)
     first, second = models.weight_layers(twin)[:2]
-    order = torch.randperm(len(first.weight), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(first.weight), generator=torch.Generator().manual_seed(streams.seed(seed)))
     first.weight.data, first.bias.data = first.weight.data[order], first.bias.data[order]
     second.weight.data = second.weight.data[:, order]
     return twin
@@ -307,7 +307,7 @@ def shuffled_units(model: nn.Module, *, seed: int = 0) -> nn.Module:
 
 def shuffled_pixels(data, *, seed: int = 0):
     """The data set with every image's pixels in its own random order: inputs without any regularity, labels kept."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(streams.seed(seed))
 
     def shuffle(x):
         flat = x.flatten(1)

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch.func import vmap
 from torch.optim import lr_scheduler
 
-from helpers import checks, losses, optim, owndata, schedules, stacks, training
+from helpers import checks, losses, optim, owndata, schedules, stacks, streams, training
 from helpers.claims import above, exact, shows
 from helpers.recipe import Recipe
 
@@ -162,7 +162,7 @@ def valleys(rates, policies, *, groups: int = 8, walkers: int = 250, steps: int 
     """
     checks.integer("groups", groups, low=2)
     base = np.asarray(rates, dtype=float)[:, None, None, None]
-    draw, x = np.random.default_rng(0), np.ones((len(rates), len(policies), groups, walkers))
+    draw, x = np.random.default_rng(streams.seed(0)), np.ones((len(rates), len(policies), groups, walkers))
     rows = []
     for t in range(steps + 1):
         if t % (steps // 10) == 0:

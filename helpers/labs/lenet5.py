@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import checks, claims, engine, glyphs, init, lenet, models, splits, training
+from helpers import checks, claims, engine, glyphs, init, lenet, models, splits, streams, training
 from helpers import data as _data
 from helpers.claims import Evidence
 from helpers.compare import Interval
@@ -90,7 +90,7 @@ class DropConnect(nn.Module):
 
     def __init__(self, layer: nn.Linear, p: float, seed: int = 0):
         super().__init__()
-        self.layer, self.p, self.generator = layer, p, torch.Generator().manual_seed(seed)
+        self.layer, self.p, self.generator = layer, p, torch.Generator().manual_seed(streams.seed(seed))
 
     def mask(self) -> Tensor:
         """Which weights are kept in this pass."""
@@ -120,7 +120,7 @@ def deeper(model: nn.Sequential, seed: int) -> nn.Module:
     place = [i for i, layer in enumerate(model) if isinstance(layer, nn.Conv2d)][-1] + 2
     width = model[place - 2].out_channels
     extra = nn.Conv2d(width, width, 3, padding=1)
-    init.LAYERWISE["he"](extra.weight, torch.Generator().manual_seed(seed))
+    init.LAYERWISE["he"](extra.weight, torch.Generator().manual_seed(streams.seed(seed)))
     nn.init.zeros_(extra.bias)
     return nn.Sequential(*model[:place], extra, nn.ReLU(), *model[place:])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import augment, checks, claims, losses, splits, stacks, training
+from helpers import augment, checks, claims, losses, splits, stacks, streams, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.recipe import STACKED_TOGETHER, Recipe
@@ -383,7 +383,7 @@ def random_features(data, widths: Sequence[int], *, noises: Sequence[float], rid
     labels = {q: data.with_label_noise(q).y_train for q in noises}
     rows = []
     for width, seed in itertools.product(widths, range(seeds)):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(streams.seed(seed))
         weight = torch.randn(x.shape[1], width, generator=generator, dtype=torch.float64) / x.shape[1] ** 0.5
         f, g = torch.relu(x @ weight), torch.relu(held @ weight)
         u, s, v = torch.linalg.svd(f, full_matrices=False)
@@ -407,9 +407,9 @@ def families(data, *, n: int, seeds: int) -> pd.DataFrame:
     kinds = {
         "1 nearest neighbour": lambda s: neighbors.KNeighborsClassifier(1),
         "15 nearest neighbours": lambda s: neighbors.KNeighborsClassifier(15),
-        "random forest": lambda s: ensemble.RandomForestClassifier(40, random_state=s),
-        "full tree": lambda s: tree.DecisionTreeClassifier(random_state=s),
-        "tree of depth 3": lambda s: tree.DecisionTreeClassifier(max_depth=3, random_state=s),
+        "random forest": lambda s: ensemble.RandomForestClassifier(40, random_state=streams.seed(s)),
+        "full tree": lambda s: tree.DecisionTreeClassifier(random_state=streams.seed(s)),
+        "tree of depth 3": lambda s: tree.DecisionTreeClassifier(max_depth=3, random_state=streams.seed(s)),
         "naive Bayes": lambda s: naive_bayes.GaussianNB(var_smoothing=1e-2),
         "support vectors": lambda s: svm.SVC(),
         "ridge": lambda s: linear_model.RidgeClassifier(),

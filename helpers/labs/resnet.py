@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from helpers import blocks, checks, claims, engine, losses, optim, probe, training
+from helpers import blocks, checks, claims, engine, losses, optim, probe, streams, training
 from helpers.claims import Evidence
 from helpers.compare import TUNING_SEED, Comparison
 from helpers.recipe import Recipe
@@ -207,7 +207,9 @@ def shattering(
     for name, base in entrants.items():
         for recipe in base.vary(depth=list(depth), seed=list(range(seeds))):
             model = training.fresh_model(recipe, data).train()
-            pick = torch.randperm(data.n_train, generator=torch.Generator().manual_seed(recipe.seed))[: n + 2]
+            pick = torch.randperm(data.n_train, generator=torch.Generator().manual_seed(streams.seed(recipe.seed)))[
+                : n + 2
+            ]
             first, second, rest = data.x_train[pick[0]], data.x_train[pick[1]], data.x_train[pick[2:]]
             walk = torch.stack([torch.lerp(first, second, w) for w in t]).requires_grad_()
             model(torch.cat([walk, rest]))[:points, 0].sum().backward()
@@ -295,7 +297,7 @@ def direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
     Each row of a weight matrix (each filter of a convolution) gets a normal draw with the length of that row itself;
     biases and the parameters of normalizations stay.
     """
-    generator, out = torch.Generator().manual_seed(seed), {}
+    generator, out = torch.Generator().manual_seed(streams.seed(seed)), {}
     for name, p in model.named_parameters():
         draw = torch.randn(p.shape, generator=generator)
         rows = (len(p), *[1] * (p.dim() - 1))

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from helpers import checks
+from helpers import checks, streams
 from helpers.labs.batch_normalization import batch_norm, largest_gap
 
 
@@ -102,7 +102,7 @@ def two_cards(*, rows: int = 32, features: int = 8, repeats: int = 30, seed: int
     checks.integer("repeats", repeats, low=2, try_="30")
     if not (dist.is_available() and dist.is_gloo_available()):
         return {"reason": "this build of torch has no torch.distributed with gloo, so the two processes are left out."}
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(streams.seed(seed))
     x = torch.randn(rows // 2 * 2, features, generator=draw, dtype=torch.float64)
     x[rows // 2 :] += 2  # the two cards see different data
     c, gamma, beta = (torch.randn(s, generator=draw, dtype=torch.float64) for s in (x.shape, features, features))

@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from helpers import data as _data
-from helpers import glyphs, losses, optim, splits, training
+from helpers import glyphs, losses, optim, splits, streams, training
 
 
 @functools.lru_cache(maxsize=1)
@@ -70,11 +70,11 @@ def one_draw(n: int, how: str, seed: int, test: float = 0.2) -> dict:
     A draw that cannot be stratified gives possible = False and no scores.
     """
     X, y = world()
-    order = np.random.default_rng([10, n, seed]).permutation(len(y))
+    order = np.random.default_rng([10, n, streams.seed(seed)]).permutation(len(y))
     own, rest = order[:n], order[n:]
     row = {"n": n, "how": how, "draw": seed, "possible": True}
     try:
-        train, _, held = (own[part] for part in splits.split(y[own], how=how, test=test, seed=seed))
+        train, _, held = (own[part] for part in splits.split(y[own], how=how, test=test, seed=streams.seed(seed)))
     except ValueError:
         return row | {"possible": False}
     model = fit_linear(X[train], y[train])
@@ -128,7 +128,7 @@ def closeness(draws: int, blocks: int = 20, n: int = 150) -> np.ndarray:
     X, y = world()
     rows = []
     for seed in range(draws):
-        order = np.random.default_rng([11, seed]).permutation(len(y))
+        order = np.random.default_rng([11, streams.seed(seed)]).permutation(len(y))
         held, train, rest = np.split(order, [n // 5, n])
         rows.append((tv(y[train], y[held]), score(fit_linear(X[train], y[train]), X[rest], y[rest])))
     return np.array([stats.spearmanr(*np.array(block).T)[0] for block in np.array_split(rows, blocks)])
@@ -143,11 +143,11 @@ def rare_class(counts, draws: int, others: int = 300) -> pd.DataFrame:
     rows = []
     for count in counts:
         for seed in range(draws):
-            order = np.random.default_rng([12, count, seed]).permutation(len(y))
+            order = np.random.default_rng([12, count, streams.seed(seed)]).permutation(len(y))
             nines, rest = order[y[order] == 9], order[y[order] != 9]
             own = np.concatenate([nines[:count], rest[:others]])
             for how in ("random", "stratified"):
-                train, _, held = (own[p] for p in splits.split(y[own], how=how, test=0.2, seed=seed))
+                train, _, held = (own[p] for p in splits.split(y[own], how=how, test=0.2, seed=streams.seed(seed)))
                 found = score(fit_linear(X[train], y[train]), X[nines[count:]], y[nines[count:]])
                 row = {"rare_rows": count, "draw": seed, "how": how, "recall": found}
                 row |= {"in_test": int((y[held] == 9).sum()), "in_train": int((y[train] == 9).sum())}
@@ -178,7 +178,7 @@ def class_counts(test: float = 0.2) -> pd.DataFrame:
 def race(seed: int, candidates: int) -> np.ndarray:
     """Train `candidates` models on 300 rows, each on its own 24 random pixels: hits (candidates, the other rows)."""
     X, y = world()
-    rng = np.random.default_rng([13, seed])
+    rng = np.random.default_rng([13, streams.seed(seed)])
     order = rng.permutation(len(y))
     train, rest = order[:300], order[300:]
     pixels = [rng.choice(64, 24, replace=False) for _ in range(candidates)]
@@ -221,13 +221,13 @@ def estimators(sizes, draws: int) -> pd.DataFrame:
     rows = []
     for n in sizes:
         for seed in range(draws):
-            rng = np.random.default_rng([14, n, seed])
+            rng = np.random.default_rng([14, n, streams.seed(seed)])
             own, rest = np.split(rng.permutation(len(y)), [n])
             A, b = X[own], y[own]
             cuts = [rng.permutation(n) for _ in range(5)]
             halves = [(c[n // 5 :], c[: n // 5]) for c in cuts]
             ways = {"one hold-out": halves[:1], "5 hold-outs": halves}
-            ways |= {f"{k}-fold": [tuple(f) for f in splits.folds(n, k=k, seed=seed)] for k in (5, 10)}
+            ways |= {f"{k}-fold": [tuple(f) for f in splits.folds(n, k=k, seed=streams.seed(seed))] for k in (5, 10)}
             truth, ninety = (score(fit_linear(A[:m], b[:m]), X[rest], y[rest]) for m in (n, round(0.9 * n)))
             for name, pairs in ways.items():
                 row = {"n": n, "draw": seed, "scheme": name, "fits": len(pairs), "refit": truth, "ninety": ninety}
@@ -248,7 +248,7 @@ def drawing_rules(k: int = 4) -> pd.DataFrame:
             "hold-out": [splits.split(y, test=0.25, **asked)],
             "three-way": [splits.split(y, test=0.25, validation=0.25, **asked)],
             "k-fold": splits.folds(y, k=k, **asked),
-            "repeated k-fold": [f for s in range(3) for f in splits.folds(y, k=k, seed=s, **asked)],
+            "repeated k-fold": [f for s in range(3) for f in splits.folds(y, k=k, seed=streams.seed(s), **asked)],
         }
         for scheme, parts in made.items():
             each = [np.concatenate(list(p)) for p in parts]
@@ -282,7 +282,7 @@ def block_folds(blocks: int = 13, seeds: int = 4) -> pd.DataFrame:
         for train, test in cut:
             right["whole blocks"][test] = hits(train, test, model)
         for seed in range(seeds):
-            for train, test in splits.folds(len(y), k=blocks, seed=seed):
+            for train, test in splits.folds(len(y), k=blocks, seed=streams.seed(seed)):
                 right["shuffled"][test] += hits(train, test, model) / seeds
         for i, fold in enumerate(cut):
             for name, r in right.items():
@@ -312,7 +312,7 @@ def font_folds(seeds: int, n: int = 1500) -> pd.DataFrame:
         X = images.reshape(n, 14, 2, 14, 2).mean((2, 4)).reshape(n, -1) / 255
         family = families[font]
         ways = {"whole families": [(np.flatnonzero(family != f), np.flatnonzero(family == f)) for f in set(family)]}
-        ways["random rows"] = splits.folds(n, k=len(ways["whole families"]), seed=seed)
+        ways["random rows"] = splits.folds(n, k=len(ways["whole families"]), seed=streams.seed(seed))
         for name, pairs in ways.items():
             hits = np.zeros(n)
             for train, test in pairs:
@@ -339,13 +339,13 @@ def drift(seeds: int, speeds=(0, 30, 60, 90, 120), n: int = 400) -> pd.DataFrame
     rows = []
     for speed in speeds:
         for seed in range(seeds):
-            rng = np.random.default_rng([15, seed])
+            rng = np.random.default_rng([15, streams.seed(seed)])
             X, y, times = drifting(n, 0, 1, speed, rng)
             Z, z, _ = drifting(2000, 1, 1.25, speed, rng)
             newest = times > 0.25
             used = score(fit_linear(X[newest], y[newest], classes=2), Z, z)
             for how in ("random", "time"):
-                train, _, test = splits.split(y, how=how, times=times, test=0.25, seed=seed)
+                train, _, test = splits.split(y, how=how, times=times, test=0.25, seed=streams.seed(seed))
                 told = score(fit_linear(X[train], y[train], classes=2), X[test], y[test])
                 row = {"speed": speed, "seed": seed, "how": how, "told_accuracy": told, "used_accuracy": used}
                 rows.append(row | {"optimism": 100 * (told - used)})
@@ -361,7 +361,7 @@ def leaks(shares, draws: int, n: int = 300) -> pd.DataFrame:
     rows = []
     for kind in ("real labels", "random labels"):
         for seed in range(draws):
-            rng = np.random.default_rng([16, seed])
+            rng = np.random.default_rng([16, streams.seed(seed)])
             labels = y if kind == "real labels" else rng.permutation(y)
             test, train, rest = np.split(rng.permutation(len(y)), [n // 5, n])
             for share in shares:
@@ -407,7 +407,7 @@ def as_data(*rows, noise: float = 0.0, seed: int = 0) -> _data.Dataset:
     Training and validation labels are noisy alike, as they would be in life; the fresh ones are clean.
     """
     X, y = world()
-    labels, rng = y.copy(), np.random.default_rng([17, seed])
+    labels, rng = y.copy(), np.random.default_rng([17, streams.seed(seed)])
     own = np.unique(np.concatenate(rows[:2]))
     hit = rng.permutation(own)[: round(noise * len(own))]
     labels[hit] = rng.integers(0, 10, len(hit))
@@ -485,7 +485,7 @@ def untouched_by_folds(recipe, data, seeds: int, k: int = 3) -> int:
     same = 0
     for seed in range(seeds):
         plain = watched(recipe.but(seed=seed), data, {})[1]
-        for train, test in splits.folds(data.y_train.numpy(), how="stratified", k=k, seed=seed):
+        for train, test in splits.folds(data.y_train.numpy(), how="stratified", k=k, seed=streams.seed(seed)):
             part = _data.build("fold", [(data.x_train[r].numpy(), data.y_train[r].numpy()) for r in (train, test)],
                                data.classes, image_shape=data.image_shape)  # fmt: skip
             watched(recipe.but(seed=seed), part, {"fold": (part.x_val, part.y_val)})
@@ -504,7 +504,7 @@ def sources_of_variance(recipe, seeds: int) -> pd.DataFrame:
     for varied in ("split", "first weights", "order of the data"):
         for seed in range(1, seeds + 1):
             s, w, o = (seed if varied == name else 0 for name in ("split", "first weights", "order of the data"))
-            train, _, own = (pool[p] for p in splits.split(y[pool], how="random", test=0.25, seed=s))
+            train, _, own = (pool[p] for p in splits.split(y[pool], how="random", test=0.25, seed=streams.seed(s)))
             data = as_data(train, own, common)
             parts = {"own": (data.x_val, data.y_val), "common": data.open_test("the common rows")}
             table, _ = watched(recipe.but(seed=w), data, parts, order_seed=o, every=recipe.epochs)
@@ -544,7 +544,7 @@ def outside(p: float, half_width: float, draws: int, seed: int = 0) -> tuple[int
     A set is off when its score lies more than `half_width` from p.
     """
     n = rows_needed(p, half_width)
-    scores = np.random.default_rng(seed).binomial(n, p, draws) / n
+    scores = np.random.default_rng(streams.seed(seed)).binomial(n, p, draws) / n
     return n, int((np.abs(scores - p) > half_width).sum())
 
 

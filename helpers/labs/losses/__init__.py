@@ -16,7 +16,7 @@ from sklearn import datasets
 from sklearn.utils import all_estimators
 from torch import Tensor, nn
 
-from helpers import checks, claims, losses, owndata, stacks, training
+from helpers import checks, claims, losses, owndata, stacks, streams, training
 from helpers.claims import Evidence
 from helpers.compare import Interval
 from helpers.data import load
@@ -42,7 +42,7 @@ def thinned(data, share: float, classes: Sequence[int]):
     return dataclasses.replace(data, x_train=data.x_train[keep], y_train=data.y_train[keep], groups=groups)
 
 
-def letters(*, n_train: int = 1300, n_val: int = 520, n_test: int = 1300):
+def letters(n_train: int = 1300, n_val: int = 520, n_test: int = 1300):
     """The 26 capital letters in many fonts, as drawn by "glyphs", shrunk to 14x14 pixels (means of 2x2)."""
     data = load("glyphs", n_train=n_train, n_val=n_val, n_test=n_test, characters=string.ascii_uppercase)
     x_test, y_test = data._test
@@ -313,7 +313,7 @@ def regression(shares: Sequence[float], *, seeds: int, steps: int = 200, lr: flo
     cells, targets = [(share, seed) for share in shares for seed in range(seeds)], []
     for share, seed in cells:
         checks.number("share", share, low=0, high=0.5, try_="0.1")
-        hit = torch.randperm(300, generator=torch.Generator().manual_seed(seed))[: round(300 * share)]
+        hit = torch.randperm(300, generator=torch.Generator().manual_seed(streams.seed(seed)))[: round(300 * share)]
         targets.append(y[:300].clone().index_add_(0, hit, torch.full((len(hit),), 5.0)))
     t, rows = torch.stack(targets), []
     for name, f in {"squared": F.mse_loss, "absolute": F.l1_loss, "Huber": F.huber_loss}.items():
@@ -338,7 +338,7 @@ class Nets(nn.Module):
 
     def __init__(self, sizes: Sequence[int], seeds: Sequence[int]):
         super().__init__()
-        draws = [torch.Generator().manual_seed(1000 + s) for s in seeds]
+        draws = [torch.Generator().manual_seed(streams.seed(1000 + s)) for s in seeds]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for a, b in zip(sizes, sizes[1:], strict=False):
             drawn = torch.stack([torch.randn(a, b, generator=g) for g in draws])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import checks, claims, training
+from helpers import checks, claims, streams, training
 from helpers.claims import Evidence
 from helpers.labs.losses import Nets, nearly
 
@@ -115,7 +115,7 @@ def rbm(x: Tensor, y: Tensor | None = None, *, hidden=32, epochs=10, lr=0.3, bat
     x (n, d) in 0..1. The labels y are accepted and not used: CD has no place for them. Returns (errors, weights): the
     mean squared reconstruction error of each epoch, and W (d, hidden).
     """
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(streams.seed(seed))
     w = 0.01 * torch.randn(x.shape[1], hidden, generator=g)
     a, b, errors = torch.zeros(x.shape[1]), torch.zeros(hidden), []
     for _ in range(epochs):
@@ -160,7 +160,7 @@ def shuffled_labels(data, *, seeds: int) -> pd.DataFrame:
     low = x.min()
     x01, rows = (x - low) / (x.max() - low), []
     for seed in range(seeds):
-        g = torch.Generator().manual_seed(seed)
+        g = torch.Generator().manual_seed(streams.seed(seed))
         labels, w0 = (y, y[torch.randperm(len(y), generator=g)]), torch.randn(x.shape[1], 8, generator=g) / 8
         cd = [rbm(x01, t, epochs=2, seed=seed)[1] for t in labels]
         pulls = [torch.func.grad(lambda w, t=t: contrastive(x[:100] @ w, t[:100]))(w0) for t in labels]

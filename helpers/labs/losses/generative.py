@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from helpers import checks, claims, training
+from helpers import checks, claims, streams, training
 from helpers.claims import Evidence
 from helpers.labs.losses import Nets, nearly
 
@@ -139,7 +139,7 @@ MODES = 2 * torch.tensor([[math.cos(t), math.sin(t)] for t in torch.arange(8) * 
 
 def ring(n: int, seed: int, sd: float = SPREAD) -> Tensor:
     """n points (n, 2) around eight places on a circle of radius 2, with this standard deviation."""
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(streams.seed(seed))
     return MODES[torch.randint(8, (n,), generator=g)] + sd * torch.randn(n, 2, generator=g)
 
 

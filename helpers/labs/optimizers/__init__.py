@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import engine, losses, optim, owndata, plots, splits, stacks, training
+from helpers import engine, losses, optim, owndata, plots, splits, stacks, streams, training
 from helpers.compare import Interval
 from helpers.labs.optimizers.bowls import DOUBLE, at_best_rate
 from helpers.optim import UPDATES
@@ -267,7 +267,8 @@ def optimum_gap(data, *, seeds: int = 16, steps: int = 4000, penalty: float = 0.
     lowest = _softmax_optimum(x, y, penalty)
     rows = []
     for schedule in ("constant", "falling"):
-        generator, w = torch.Generator().manual_seed(0), torch.zeros(seeds, x.shape[1], y.shape[1], **DOUBLE)
+        generator = torch.Generator().manual_seed(streams.seed(0))
+        w = torch.zeros(seeds, x.shape[1], y.shape[1], **DOUBLE)
         for t in range(steps + 1):
             if t in {round(steps ** (k / 12)) for k in range(13)}:
                 rows += [(schedule, s, t, v - lowest) for s, v in enumerate(_softmax_loss(w, x, y, penalty).tolist())]

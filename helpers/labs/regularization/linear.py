@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNet, ElasticNetCV, Lasso, LassoCV, Ridge, RidgeCV
 
-from helpers import checks, optim
+from helpers import checks, optim, streams
 
 
 def diabetes(*, copies: int = 0, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +23,7 @@ def diabetes(*, copies: int = 0, noise: float = 0.3, seed: int = 0) -> tuple[np.
     """
     checks.integer("copies", copies, low=0, high=20)
     x, y = load_diabetes(return_X_y=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(streams.seed(seed))
     x = (x - x.mean(0)) / x.std(0)
     x = np.hstack([x, *(x + noise * rng.standard_normal(x.shape) for _ in range(copies))])
     return (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
@@ -120,7 +120,7 @@ def look_alikes(n: int, *, copies: int, seed: int, noise: float = 0.3) -> tuple[
     coefficients plus normal noise of its residuals' sd; then `copies` noisy copies of the columns, standardised."""
     x, y = diabetes()
     w = np.linalg.lstsq(x, y, rcond=None)[0]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(streams.seed(seed))
     new = rng.standard_normal((n, x.shape[1])) @ np.linalg.cholesky(np.corrcoef(x.T)).T
     answers = new @ w + (y - x @ w).std() * rng.standard_normal(n)
     new = np.hstack([new, *(new + noise * rng.standard_normal(new.shape) for _ in range(copies))])
@@ -140,7 +140,7 @@ def elastic_stability(*, repeats: int, copies: int = 4, l1_ratio: float = 0.1, f
             x, y = look_alikes(2 * half, copies=copies, seed=repeat)
         else:
             x, y = diabetes(copies=copies, seed=repeat)
-        order = np.random.default_rng(repeat).permutation(len(y))
+        order = np.random.default_rng(streams.seed(repeat)).permutation(len(y))
         samples = [(x[i], y[i]) for i in (order[:half], order[half:])]
         for penalty, model in {
             "L1 (lasso)": LassoCV(**settings),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from helpers import losses, models, optim, stacks, training
+from helpers import losses, models, optim, stacks, streams, training
 from helpers.labs.regularization import all_weights
 from helpers.recipe import Recipe
 
@@ -31,7 +31,7 @@ class Masks:
 
     def draw(self, step: int, steps: int, seed: int, widths: Sequence[int], batch: int) -> list[Tensor]:
         """The masks of this step: (batch, width) for each place, the inputs first."""
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + step // self.hold) % 2**62)
+        generator = torch.Generator().manual_seed(streams.stream(seed, step // self.hold))
         p = self.p * (1 - step / steps) if self.anneal else self.p
         masks = []
         for k, width in enumerate(widths):
