@@ -1,4 +1,7 @@
-"""Where random numbers begin. One number moves all of them, to see whether a result hangs on its seeds."""
+"""Where random numbers begin. One number moves all that a measurement draws, to see whether it hangs on its seeds.
+
+The data sets stay as they are, and so do the draws on which an equality is checked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ HIGHEST = 1_000_000
 def first() -> int:
     """The number from which all seeds are counted: the environment variable TRICKS_FIRST_SEED, 0 when it is not set.
 
-    The data sets stay as they are. Raises ValueError for anything but a whole number from 0 to 1,000,000.
+    Raises ValueError for anything but a whole number from 0 to 1,000,000.
     """
     text = os.environ.get(VARIABLE) or "0"
     if not text.isdecimal() or int(text) > HIGHEST:
@@ -22,8 +25,10 @@ def first() -> int:
 
 
 def begin(first: int) -> None:
-    """Count from here on from this number: a process that works for another one counts as that one does."""
-    os.environ[VARIABLE] = str(checks.integer("first", first, low=0, high=HIGHEST))
+    """Count from this number from here on: a process that works for another one counts as that one does."""
+    number = str(checks.integer("first", first, low=0, high=HIGHEST))
+    if number != os.environ.get(VARIABLE, "0"):  # else nothing that others could see
+        os.environ[VARIABLE] = number
 
 
 def seed(seed: int) -> int:

@@ -144,14 +144,23 @@ def test_a_full_leak_lets_a_memorizer_recite_random_labels():
     assert (at[at["leaked"] == 0]["accuracy"] < 0.3).all()
 
 
-def test_watched_trains_exactly_as_train_one_does():
-    data = h.load("digits", n_train=100)
-    curve, model = lab.watched(SMALL, data, {"validation": (data.x_val, data.y_val)})
-    theirs, rows = training.train_one(SMALL, data)
-    assert lab.same_weights(model, theirs)
-    assert curve["accuracy"].tolist() == [r["val_accuracy"] for r in rows]
-    other = lab.watched(SMALL, data, {}, order_seed=9)[1]
-    assert not lab.same_weights(model, other)
+def test_watched_trains_each_network_on_its_own_data_as_train_one_does():
+    datas = [h.load("digits", n_train=100, seed=s) for s in (0, 1)]
+    recipes = [SMALL, SMALL.but(seed=5)]
+    parts = {"validation": [(d.x_val, d.y_val) for d in datas], "training": [(d.x_train, d.y_train) for d in datas]}
+    table = lab.watched(recipes, datas, parts)
+    for k, (recipe, data) in enumerate(zip(recipes, datas, strict=True)):
+        mine = table[(table["run"] == k) & (table["part"] == "validation")]
+        theirs = [row["val_accuracy"] for row in training.train_one(recipe, data)[1]]
+        assert mine["accuracy"].tolist() == pytest.approx(
+            theirs, abs=1.1 / len(datas[0].y_val)
+        )  # one image, by rounding
+        assert mine["epoch"].tolist() == list(range(1, SMALL.epochs + 1))
+    last = lab.watched(recipes, datas, parts, every=SMALL.epochs)
+    assert last["accuracy"].tolist() == table[table["epoch"] == SMALL.epochs]["accuracy"].tolist()
+    other = lab.watched(recipes, datas, parts, order_seeds=[9, 5])
+    same = (other["accuracy"] == table["accuracy"]).groupby(table["run"]).all()
+    assert same.tolist() == [False, True]
 
 
 def test_validation_and_folds_leave_the_weights_alone():

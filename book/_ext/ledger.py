@@ -127,13 +127,13 @@ class ClaimsLedger(Evidence):
         self.others = record.get("verdicts", {})
         for claim in claims:
             groups[claim["chapter"]].append(claim)
-        out = [*self.counts(claims, results), *self.again(claims, record)]
+        out = [*self.counts(claims, notebooks, results), *self.again(claims, record)]
         for chapter in sorted(groups):
             known = anchors(notebooks[chapter]) if chapter in notebooks else set()
             out += self.group(chapter, groups[chapter], results, known)
         return [nodes.container("", *out, classes=["tt-ledger"])]
 
-    def counts(self, claims: list[dict], results: dict) -> list[nodes.Node]:
+    def counts(self, claims: list[dict], notebooks: dict, results: dict) -> list[nodes.Node]:
         count = collections.Counter(claim["verdict"] for claim in claims)
         tiles = "".join(
             f'<li data-verdict="{verdict}"><b>{count[verdict]}</b> {WORDS[verdict]}</li>'
@@ -143,6 +143,9 @@ class ClaimsLedger(Evidence):
         here = sum(claim["id"] in results for claim in claims)
         rest = "; the others rest on a proof or a source" if here < len(claims) else ""
         text = f"Of {len(claims)} claims, {here} were measured in this build{rest}."
+        firsts = {book.metadata.get(execute.META, {}).get("first_seed", "0") for book in notebooks.values()} - {"0"}
+        if firsts:
+            text += f" Its seeds are counted from {', '.join(sorted(firsts))}."
         return [self.raw(f'<ul class="tt-counts">{tiles}</ul><p class="tt-count" role="status">{text}</p>')]
 
     def again(self, claims: list[dict], record: dict) -> list[nodes.Node]:

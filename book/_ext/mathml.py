@@ -87,7 +87,7 @@ def core(math: ElementTree.Element) -> None:
             element.attrib.pop(name, None)
 
 
-def heart(element: ElementTree.Element) -> ElementTree.Element:
+def base(element: ElementTree.Element) -> ElementTree.Element:
     """What carries the indices, where there are any: its spaces are those of the whole."""
     while element.tag in (*UNDER, *UNDER.values(), "munderover") and len(element):
         element = element[0]
@@ -101,9 +101,9 @@ def spaced(row: ElementTree.Element) -> None:
     """
     if row.tag not in ("math", "mrow", "mtd", "msqrt", "mstyle"):
         return
-    hearts = [heart(child) for child in row]
-    for at, (child, mine) in enumerate(zip(row, hearts, strict=True)):
-        before, after = hearts[at - 1] if at else None, row[at + 1] if at + 1 < len(row) else None
+    bases = [base(child) for child in row]
+    for at, (child, mine) in enumerate(zip(row, bases, strict=True)):
+        before, after = bases[at - 1] if at else None, row[at + 1] if at + 1 < len(row) else None
         opens = before is None or before.tag == "mo" and html.unescape(before.text or "") not in CLOSING
         if child is mine and mine.tag == "mo" and html.unescape(mine.text or "") in ("−", "+", "±", "∓"):
             if opens and before is not None:  # the first of a row is a prefix anyway

@@ -3,13 +3,15 @@
     python book/_ext/replicate.py                  three other sets of seeds
     python book/_ext/replicate.py 4000 5000        those that are counted from here
 
-All that is random moves: first weights, orders, masks, the seeds that tune, the draws of chapter 1. The data sets stay.
+All that a measurement draws moves: first weights, orders, masks, the seeds that tune, the splits of chapter 1. The data
+sets stay, and so do the draws on which an equality is checked.
 `book/replications.json` keeps the verdicts, and the claims page tells what they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import json
 import os
@@ -74,7 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sets", nargs="*", type=first_seed, default=SETS, help="the first seeds, such as 1000 2000")
     parser.add_argument("--root", type=pathlib.Path, default=here, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    return replicate(given.root, given.sets)
+    try:
+        return replicate(given.root, given.sets)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("\nStopped. What has run is kept, and the next run goes on from there.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -237,7 +237,9 @@ def corruption_matrix(models: dict[str, list], data, corruptions: Sequence[str],
     Rows: trained_with, tested_on ("none" = unchanged), seed (place in the list), test_accuracy.
     """
     x, y = data.open_test(test)
-    changed = {"none": x} | {c: augment.augment(c, x, strength=strength, seed=1) for c in corruptions if c != "none"}
+    changed = {"none": x} | {
+        c: augment.augment(c, x, strength=strength, seed=streams.seed(1)) for c in corruptions if c != "none"
+    }
     return pd.DataFrame(
         {"trained_with": name, "tested_on": c, "seed": seed, "test_accuracy": accuracy(model, x_, y)}
         for name, members in models.items()
@@ -287,7 +289,7 @@ def gallery(data, names: Sequence[str], *, label: str, strength: float = 1.0) ->
     """The first training image of a class, as it is and changed by each augmentation: (1 + names, h, w)."""
     checks.one_of("label", label, data.classes)
     x = data.x_train[data.y_train == data.classes.index(label)][:1]
-    return torch.cat([x] + [augment.augment(name, x, strength=strength, seed=3) for name in names])[:, 0]
+    return torch.cat([x] + [augment.augment(name, x, strength=strength, seed=streams.seed(3)) for name in names])[:, 0]
 
 
 # --- six strategies in two regimes

@@ -207,9 +207,8 @@ def shattering(
     for name, base in entrants.items():
         for recipe in base.vary(depth=list(depth), seed=list(range(seeds))):
             model = training.fresh_model(recipe, data).train()
-            pick = torch.randperm(data.n_train, generator=torch.Generator().manual_seed(streams.seed(recipe.seed)))[
-                : n + 2
-            ]
+            draw = torch.Generator().manual_seed(streams.seed(recipe.seed))
+            pick = torch.randperm(data.n_train, generator=draw)[: n + 2]
             first, second, rest = data.x_train[pick[0]], data.x_train[pick[1]], data.x_train[pick[2:]]
             walk = torch.stack([torch.lerp(first, second, w) for w in t]).requires_grad_()
             model(torch.cat([walk, rest]))[:points, 0].sum().backward()

@@ -6,6 +6,7 @@ over play the future. Every function returns a tidy table, a row per draw.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
+from helpers import blas, glyphs, losses, splits, stacks, streams, training
 from helpers import data as _data
-from helpers import glyphs, losses, optim, splits, streams, training
 
 
 @functools.lru_cache(maxsize=1)
@@ -308,7 +309,7 @@ def font_folds(seeds: int, n: int = 1500) -> pd.DataFrame:
     families = np.array(list(glyphs.FONT_FAMILY.values()))
     rows = []
     for seed in range(seeds):
-        images, y, font = glyphs.make(n, seed=2000 + seed)
+        images, y, font = glyphs.make(n, seed=streams.seed(2000 + seed))
         X = images.reshape(n, 14, 2, 14, 2).mean((2, 4)).reshape(n, -1) / 255
         family = families[font]
         ways = {"whole families": [(np.flatnonzero(family != f), np.flatnonzero(family == f)) for f in set(family)]}
@@ -376,29 +377,34 @@ def leaks(shares, draws: int, n: int = 300) -> pd.DataFrame:
 # ---- networks ----------------------------------------------------------------------------------------------------
 
 
-def watched(recipe, data, parts: dict, order_seed: int | None = None, every: int = 1):
-    """Train as `training.train_one` does, and score on several parts {name: (x, y)} every so many epochs.
+def watched(recipes, datas, parts: dict, order_seeds=None, every: int = 1) -> pd.DataFrame:
+    """Train networks of one size, each on its own data (as many rows for all); score each on several parts of its own.
 
-    Returns (table with epoch, part, accuracy; model). `order_seed` sets the order of the data apart from the weights.
+    One stack, so each has what `training.train_one` gives it, up to rounding. parts : {name: [(x, y) of each network]}.
+    `order_seeds` set the order of the data apart from the weights. Rows: run (its place), epoch, part, accuracy.
     """
-    model = training.fresh_model(recipe, data)
-    optimizer = optim.make(recipe.optimizer, model.parameters(), recipe)
-    loss, per_epoch = losses.loss(recipe.loss), training.steps_per_epoch(recipe, data.n_train)
-    seed = recipe.seed if order_seed is None else order_seed
+    stack, first = stacks.Stack(list(map(training.fresh_model, recipes, datas))), recipes[0]
+    x, y = (torch.stack([getattr(data, name) for data in datas]) for name in ("x_train", "y_train"))
+    parts = {name: [torch.stack(values) for values in zip(*pairs, strict=True)] for name, pairs in parts.items()}
+    per_epoch, own = training.steps_per_epoch(first, x.shape[1]), torch.arange(len(recipes)).unsqueeze(1)
 
     def batches():
-        for epoch in range(recipe.epochs):
-            for i in training.batch_order(seed, data.n_train, recipe.batch_size, epoch):
-                yield data.x_train[i], data.y_train[i]
+        for epoch in range(first.epochs):
+            seeds = order_seeds or [r.seed for r in recipes]
+            orders = [training.batch_order(seed, x.shape[1], first.batch_size, epoch) for seed in seeds]
+            for i in torch.stack(orders, 1):
+                yield x[own, i], y[own, i]
 
-    rows = []
-    loop = training.fit(model, lambda a, b: loss(a, b, recipe.label_smoothing), optimizer, batches(), lambda step: None)
-    for step, _ in enumerate(loop, 1):
-        if step % (per_epoch * every) == 0:
-            for name, (x, y) in parts.items():
-                found = training.evaluate(model, lambda a, b: loss(a, b, 0.0), x, y)[1]
-                rows.append({"epoch": step // per_epoch, "part": name, "accuracy": float(found)})
-    return pd.DataFrame(rows), model
+    rows, optimizer = [], stacks.StackedOptimizer(stack, recipes)
+    with blas.one_thread():
+        for step, _ in enumerate(training.fit(stack, losses.make(first), optimizer, batches(), lambda step: None), 1):
+            if step % (per_epoch * every):
+                continue
+            for name, (inputs, labels) in parts.items():
+                with torch.no_grad():  # in training mode each reads its own inputs; no layer here is another one in it
+                    hits = (stack(inputs).argmax(-1) == labels).float().mean(-1)
+                rows += [(k, step // per_epoch, name, hit) for k, hit in enumerate(hits.tolist())]
+    return pd.DataFrame(rows, columns=["run", "epoch", "part", "accuracy"])
 
 
 def as_data(*rows, noise: float = 0.0, seed: int = 0) -> _data.Dataset:
@@ -430,19 +436,21 @@ def regimes(base, seeds: int) -> pd.DataFrame:
     "too free, all rows" trains on the validation rows too: the same 400 rows without any split.
     """
     _, y = world()
-    tables = []
-    for seed in range(seeds):
-        fresh, validation, train = splits.split(y, how="stratified", test=300, validation=100, seed=500 + seed)
-        fresh = fresh[::2]  # every second row is enough to score on
-        for name, setting in REGIMES.items():
-            data = as_data(train, validation, fresh, noise=setting["noise"], seed=seed)
-            if name.endswith("all rows"):
-                everything = np.concatenate([train, validation])
-                data = as_data(everything, validation, fresh, noise=setting["noise"], seed=seed)
-            parts = {"training": (data.x_train, data.y_train), "validation": (data.x_val, data.y_val)}
-            parts["fresh rows"] = data.open_test("the fresh rows of this experiment")
-            curve, _ = watched(base.but(width=setting["width"], seed=seed), data, parts, every=5)
-            tables.append(curve.assign(regime=name, seed=seed))
+    sizes, tables = {"test": 300, "validation": 100}, []
+    divided = [splits.split(y, how="stratified", **sizes, seed=streams.seed(500 + s)) for s in range(seeds)]
+    for name, setting in REGIMES.items():
+        recipes, datas = base.but(width=setting["width"]).vary(seed=range(seeds)), []
+        for seed, (fresh, validation, train) in enumerate(divided):
+            known = np.concatenate([train, validation]) if name.endswith("all rows") else train
+            # every second fresh row is enough to score on
+            datas.append(as_data(known, validation, fresh[::2], noise=setting["noise"], seed=seed))
+        parts = {
+            "training": [(data.x_train, data.y_train) for data in datas],
+            "validation": [(data.x_val, data.y_val) for data in datas],
+            "fresh rows": [data.open_test("the fresh rows of this experiment") for data in datas],
+        }
+        curves = watched(recipes, datas, parts, every=5).rename(columns={"run": "seed"})
+        tables.append(curves.assign(regime=name))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -472,11 +480,9 @@ def same_weights(a, b) -> bool:
 
 def untouched_by_validation(recipe, data, seeds: int) -> int:
     """In how many of `seeds` runs the weights are the same whether validation holds the real labels or nonsense."""
-    nonsense = (-data.x_val, data.y_val.flip(0))
-    same = 0
+    nonsense, same = dataclasses.replace(data, x_val=-data.x_val, y_val=data.y_val.flip(0)), 0
     for seed in range(seeds):
-        ends = [watched(recipe.but(seed=seed), data, {"v": v})[1] for v in ((data.x_val, data.y_val), nonsense)]
-        same += same_weights(*ends)
+        same += same_weights(*(training.train_one(recipe.but(seed=seed), d)[0] for d in (data, nonsense)))
     return same
 
 
@@ -484,12 +490,13 @@ def untouched_by_folds(recipe, data, seeds: int, k: int = 3) -> int:
     """In how many of `seeds` runs the final model has the same weights with and without a cross-validation before."""
     same = 0
     for seed in range(seeds):
-        plain = watched(recipe.but(seed=seed), data, {})[1]
+        mine = recipe.but(seed=seed)
+        plain, _ = training.train_one(mine, data)
         for train, test in splits.folds(data.y_train.numpy(), how="stratified", k=k, seed=streams.seed(seed)):
             part = _data.build("fold", [(data.x_train[r].numpy(), data.y_train[r].numpy()) for r in (train, test)],
                                data.classes, image_shape=data.image_shape)  # fmt: skip
-            watched(recipe.but(seed=seed), part, {"fold": (part.x_val, part.y_val)})
-        same += same_weights(plain, watched(recipe.but(seed=seed), data, {})[1])
+            training.train_one(mine, part)
+        same += same_weights(plain, training.train_one(mine, data)[0])
     return same
 
 
@@ -499,18 +506,22 @@ def sources_of_variance(recipe, seeds: int) -> pd.DataFrame:
     own : accuracy on the test part of the run's own split; common : accuracy on 600 rows that no split ever touches.
     """
     _, y = world()
-    pool, _, common = splits.split(y, how="stratified", test=600, seed=2026)
-    rows = []
-    for varied in ("split", "first weights", "order of the data"):
-        for seed in range(1, seeds + 1):
-            s, w, o = (seed if varied == name else 0 for name in ("split", "first weights", "order of the data"))
-            train, _, own = (pool[p] for p in splits.split(y[pool], how="random", test=0.25, seed=streams.seed(s)))
-            data = as_data(train, own, common)
-            parts = {"own": (data.x_val, data.y_val), "common": data.open_test("the common rows")}
-            table, _ = watched(recipe.but(seed=w), data, parts, order_seed=o, every=recipe.epochs)
-            end = table.set_index("part")["accuracy"]
-            rows.append({"varied": varied, "seed": seed, "own": end["own"], "common": end["common"]})
-    return pd.DataFrame(rows)
+    pool, _, common = splits.split(y, how="stratified", test=600, seed=streams.seed(2026))
+    names = ("split", "first weights", "order of the data")
+    about = [(varied, seed) for varied in names for seed in range(1, seeds + 1)]
+    division, weights, orders = ([seed if varied == name else 0 for varied, seed in about] for name in names)
+    datas = []
+    for seed in division:
+        train, _, own = (pool[p] for p in splits.split(y[pool], how="random", test=0.25, seed=streams.seed(seed)))
+        datas.append(as_data(train, own, common))
+    parts = {
+        "own": [(data.x_val, data.y_val) for data in datas],
+        "common": [data.open_test("the common rows") for data in datas],
+    }
+    recipes = [recipe.but(seed=seed) for seed in weights]
+    table = watched(recipes, datas, parts, orders, every=recipe.epochs)
+    ends = table.pivot(index="run", columns="part", values="accuracy").reset_index(drop=True)
+    return pd.DataFrame(about, columns=["varied", "seed"]).join(ends)
 
 
 def spread(table, value: str) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def distances(data, *, seeds: int, noise: float = 1.0, **settings) -> pd.DataFra
     for loss in ("triplet", "contrastive", "cross-entropy", "none", "pixels"):
         f = pixels if loss == "pixels" else encode(data, loss, seeds=seeds, **settings)
         for classes, (x, y) in places.items():
-            hurt = x + noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+            hurt = x + noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(streams.seed(1)))
             found = [
                 {**relations(clean, y), "noisy": relations(clean, y, noisy)["recall"]}
                 for clean, noisy in zip(f(x), f(hurt), strict=True)

@@ -91,7 +91,7 @@ def train_vaes(
         checks.number("beta", beta, low=0, try_="1.0")
     cells = [(beta, seed) for beta in betas for seed in range(seeds)]
     model = VAEs(x.shape[1], k, hidden, [seed for _, seed in cells], squash)
-    weight, g = torch.tensor([[beta] for beta, _ in cells]), torch.Generator().manual_seed(0)
+    weight, g = torch.tensor([[beta] for beta, _ in cells]), torch.Generator().manual_seed(streams.seed(0))
     optimizer = torch.optim.Adam(model.parameters(), lr)
 
     def batches():
@@ -153,7 +153,7 @@ def coverage(samples: Tensor, sd: float = SPREAD) -> dict[str, float]:
 def ring_vaes(*, seeds: int, epochs: int, n: int = 1000) -> Tensor:
     """Samples (seeds, n, 2) of VAEs trained on `ring` (n points): codes from the prior, decoded, with its noise."""
     model = train_vaes(ring(n, 0), betas=[1.0], seeds=seeds, hidden=(32, 32), epochs=epochs, sd=SPREAD, squash=False)
-    g = torch.Generator().manual_seed(1)
+    g = torch.Generator().manual_seed(streams.seed(1))
     with torch.no_grad():
         clean = model.decode(torch.randn(seeds, n, 2, generator=g))
     return clean + SPREAD * torch.randn(clean.shape, generator=g)
@@ -169,7 +169,7 @@ def ring_gans(
     """
     made, judge = Nets([2, 32, 32, 2], range(seeds)), Nets([2, 32, 32, 1], range(100, 100 + seeds))
     opt_g, opt_d = (torch.optim.Adam(m.parameters(), r, betas=(0.5, 0.9)) for m, r in ((made, lr_g), (judge, lr_d)))
-    g, x = torch.Generator().manual_seed(0), ring(n, 0)
+    g, x = torch.Generator().manual_seed(streams.seed(0)), ring(n, 0)
     for _ in range(steps):
         real = x[torch.randint(n, (seeds, 100), generator=g)]
         fake = made(torch.randn(seeds, 100, 2, generator=g)).detach()

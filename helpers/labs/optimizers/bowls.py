@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import plots
+from helpers import plots, streams
 from helpers.optim import UPDATES
 from helpers.surfaces import SURFACES
 
@@ -58,7 +58,7 @@ def quadratic_iterations(kappa: float = 1000.0, target: float = 1e-6, starts: in
     Curvatures from 1 to kappa; random starts. `theory` is ln(1/target) / -ln(rate), with the rates of Polyak 1964
     (gradient descent, heavy ball) and Lessard, Recht & Packard 2016 (Nesterov).
     """
-    torch.manual_seed(0)
+    torch.manual_seed(streams.seed(0))
     curvature, root = torch.logspace(0, float(np.log10(kappa)), 32, **DOUBLE), kappa**0.5
     ahead = (3 * kappa + 1) ** 0.5
     settings = {
@@ -107,7 +107,7 @@ def ravine(optimizers, rates, *, kappa=100.0, degrees=0.0, starts: int = 16, ste
     mean log loss over 16 other starts is taken. Rows: optimizer, lr, start, flips = share of steps in which the walk
     turns round in the steep direction v, log_loss = log10 of the last loss, at least -12.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(streams.seed(0))
     a = torch.tensor(np.deg2rad(degrees), **DOUBLE)
     turn = torch.stack([torch.stack([a.cos(), a.sin()]), torch.stack([-a.sin(), a.cos()])])
     curvature = turn.T @ torch.diag(torch.tensor([1.0, kappa], **DOUBLE)) @ turn
@@ -135,7 +135,7 @@ def noisy_bowl(optimizers, rates, *, seeds: int = 16, steps: int = 600, drift: f
     Rows: optimizer, lr, seed, error = root mean square distance to w* over the last half of the steps, wobble = root
     mean square change per step there, flips = share of steps there in which a weight turns round.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(streams.seed(0))
     lr, rows = torch.tensor(rates, **DOUBLE)[:, None, None], []
     noise = torch.randn(steps, 1, seeds, 20, generator=generator, **DOUBLE)
     for name in optimizers:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import checks, engine, losses, models, training
+from helpers import checks, engine, losses, models, streams, training
 from helpers.recipe import Recipe
 from helpers.runs import Runs
 
@@ -52,7 +52,7 @@ def portraits(networks: dict[Recipe, nn.Module], data, *, noise: float = 1.0) ->
     of the layers' largest singular values), roughness of the first layer, accuracy and noisy_accuracy: on validation
     images without and with normal noise of this sd (the images have sd 1).
     """
-    shake = noise * torch.randn(data.x_val.shape, generator=torch.Generator().manual_seed(0))
+    shake = noise * torch.randn(data.x_val.shape, generator=torch.Generator().manual_seed(streams.seed(0)))
     rows, views = [], {}  # the validation images as a network knows them: scaled by its own training images
     for recipe, model in networks.items():
         if recipe.n_train not in views:
