@@ -14,7 +14,7 @@ from torch import Tensor
 from helpers import checks
 
 
-def _fit(logits: Tensor, labels: Tensor, smoothing: float) -> None:
+def _check(logits: Tensor, labels: Tensor, smoothing: float) -> None:
     """Raise TypeError or ValueError with one sentence where the three cannot go together."""
     checks.tensor("logits", logits, low=2), checks.tensor("labels", labels, labels=True)
     checks.number("smoothing", smoothing, low=0, below=1, try_="0.1")
@@ -32,14 +32,14 @@ def _fit(logits: Tensor, labels: Tensor, smoothing: float) -> None:
 
 def target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """One-hot labels with the share `smoothing` spread over all classes (Szegedy et al. 2016): (n, classes)."""
-    _fit(logits, labels, smoothing)
+    _check(logits, labels, smoothing)
     classes = logits.shape[-1]
     return F.one_hot(labels, classes).to(logits.dtype) * (1 - smoothing) + smoothing / classes
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""$-\sum_k q_k \log p_k$ with $p$ = softmax(logits) and $q$ the one-hot label, smoothed (Szegedy et al. 2016)."""
-    _fit(logits, labels, smoothing)
+    _check(logits, labels, smoothing)
     if labels.dim() == 1:
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     each = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=smoothing, reduction="none")

@@ -6,32 +6,37 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from helpers import checks
 
+CHECKS = ("checks.", "_check")  # how functions that look at arguments are named
+
 
 @dataclass(frozen=True)
 class Source:
-    """Python source, shown with its colours; what is shown is what runs."""
+    """Python source, shown with its colours; what is shown is what runs. `note` tells what is left out."""
 
     text: str
+    note: str = ""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         from IPython.display import Code
 
-        shown = Code(self.text, language="python")
-        return {"text/html": shown._repr_html_(), "text/plain": self.text}
+        shown = Code(self.text, language="python")._repr_html_()
+        note = f'<p class="tt-note">{checks.escaped(self.note)}</p>' if self.note else ""
+        return {"text/html": shown + note, "text/plain": self.text + (f"# {self.note}\n" if self.note else "")}
 
 
-def source(*functions, docs: bool = False) -> Source:
-    """The source of these functions or classes; without their docstrings unless `docs` is true.
+def source(*functions, whole: bool = False) -> Source:
+    """The source of these functions or classes; without docstrings and checks of arguments unless `whole` is true.
 
+    A check is a statement that calls nothing but `helpers.checks` or a `_check…` of its module, or can only raise.
     Raises TypeError for something that has no Python source.
     """
-    checks.several("functions", functions, "source(helpers.fit)"), checks.flag("docs", docs)
-    texts = []
+    checks.several("functions", functions, "source(helpers.fit)"), checks.flag("whole", whole)
+    texts, checked = [], False
     for f in functions:
         try:
             text = textwrap.dedent(inspect.getsource(f))
@@ -39,19 +44,40 @@ def source(*functions, docs: bool = False) -> Source:
             raise TypeError(
                 f"{checks.show(f)} has no Python source to show; give a function or class of helpers."
             ) from None
-        texts.append(text if docs else _without_docstring(text))
-    return Source("\n".join(texts).rstrip() + "\n")
+        if not whole:
+            text = _without(_is_docstring, text)
+            text, before = _without(_is_check, text), text
+            checked = checked or text != before
+        texts.append(text)
+    note = "Not shown: the checks of the arguments." if checked else ""
+    return Source("\n".join(texts).rstrip() + "\n", note)
 
 
-def _without_docstring(text: str) -> str:
-    node = ast.parse(text).body[0]
-    first = node.body[0] if getattr(node, "body", None) else None
-    if len(getattr(node, "body", ())) < 2 or not isinstance(first, ast.Expr):
-        return text
-    if not isinstance(getattr(first, "value", None), ast.Constant):
-        return text
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: first.lineno - 1] + lines[first.end_lineno :])
+def _without(idle: Callable[[ast.stmt], bool], text: str) -> str:
+    """The source without these statements; one that has a body to itself stays."""
+    lines, out = text.splitlines(keepends=True), set()
+    for node in ast.walk(ast.parse(text)):
+        for part in ("body", "orelse"):
+            statements = getattr(node, part, None)
+            if not isinstance(statements, list) or all(map(idle, statements)):
+                continue
+            for statement in filter(idle, statements):
+                out.update(range(statement.lineno, statement.end_lineno + 1))
+    left = "".join(line for number, line in enumerate(lines, 1) if number not in out)
+    return re.sub(r":\n\n+", ":\n", left)  # a class begins without a gap
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_check(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        calls = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        return all(isinstance(c, ast.Call) and ast.unparse(c.func).startswith(CHECKS) for c in calls)
+    if isinstance(node, ast.If | ast.For):
+        return not node.orelse and all(isinstance(n, ast.Raise) or _is_check(n) for n in node.body)
+    return False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def fit(model, loss, optimizer, batches, lr_at, clip=lambda: None) -> Iterator[t
     `model(x)` gives logits (batch, classes) and `loss(logits, y)` a number; with a stack of N models (see
     `helpers.engine`) both have a leading axis N, and nothing else changes. `lr_at(step)` sets the learning rate.
     """
-    _ready(model, loss, optimizer, batches, lr_at, clip)
+    _check(model, loss, optimizer, batches, lr_at, clip)
     for step, (x, y) in enumerate(batches):
         lr_at(step)
         model.train()
@@ -33,7 +33,7 @@ def fit(model, loss, optimizer, batches, lr_at, clip=lambda: None) -> Iterator[t
         yield losses.detach(), (logits.detach().argmax(-1) == y).float().mean(-1)
 
 
-def _ready(model, loss, optimizer, batches, lr_at, clip) -> None:
+def _check(model, loss, optimizer, batches, lr_at, clip) -> None:
     """Raise TypeError with one sentence where the loop could not begin."""
     checks.kind("model", model, nn.Module, "an nn.Module, such as fresh_model(recipe, data)")
     checks.kind("batches", batches, Iterable, "pairs (x, y) to loop over")

@@ -109,7 +109,7 @@ def test_unknown_columns_are_named(result):
 def test_source_is_the_code_that_runs():
     shown = show.source(fit).text
     assert "losses.sum().backward()" in shown and '"""' not in shown
-    assert '"""' in show.source(fit, docs=True).text
+    assert '"""' in show.source(fit, whole=True).text
     compile(shown, "shown", "exec")
     with pytest.raises(TypeError, match="3 has no Python source to show"):
         show.source(3)
