@@ -143,15 +143,22 @@ class Comparison:
         return f"{a} against {b}: no effect beyond {self.margin * k:g}{unit} of {score} ({i.mean * k:+.1f}, {size})."
 
     def _repr_html_(self) -> str:
-        shown = self.table()
-        names = [c for c in ("mean", "sd", "first minus this", "low", "high") if c in shown]
-        if self.score.endswith("accuracy"):
-            shown[names] = 100 * shown[names]
-        shown = shown.rename(
-            columns={"mean": f"{self.score.replace('_', ' ')} (%)"} if self.score.endswith("accuracy") else {}
-        )
-        look = {"index": False, "na_rep": "", "border": 0, "classes": "tt-table"}
-        return checks.visible(shown.to_html(float_format=lambda v: f"{v:.4g}", **look))
+        """The table for the eye: the verdict before the rest, an accuracy in percent, no column of zeros."""
+        table, share = self.table(), self.score.endswith("accuracy")
+        shown, name = table[[self.field, *self.chosen[self.arms[0]]]].copy(), self.score.replace("_", " ")
+
+        def told(value: float, sign: str = "") -> str:
+            text = f"{100 * value:{sign}.2f}" if share else f"{value:{sign}.3g}"
+            return "" if math.isnan(value) else text.replace("-", "\N{MINUS SIGN}")
+
+        shown[f"{name} (%)" if share else name] = table["mean"].map(told)
+        shown["first minus this"] = [told(v, "+") for v in table["first minus this"]]
+        ends = [f"[{told(a)},\N{NO-BREAK SPACE}{told(b)}]" for a, b in table[["low", "high"]].to_numpy()]
+        shown["95 % CI"] = ["", *ends[1:]]
+        shown["verdict"], shown["sd"], shown["n"] = table["verdict"], table["sd"].map(told), table["n"]
+        if table["diverged"].any():
+            shown["diverged"] = table["diverged"]
+        return checks.visible(shown.to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format))
 
 
 def compare(

@@ -933,9 +933,9 @@ CASES |= {
         ("glued",),
     ),
     "source": lambda: Case(
-        lambda functions, docs=False: h.source(*functions, docs=docs),
+        lambda functions, whole=False: h.source(*functions, whole=whole),
         dict(functions=[h.fit]),
-        {"functions": only((), (7,), (None,), ("fit",), (len,), (h.fit, 7), ([],), (math,)[:0]), "docs": FLAGS},
+        {"functions": only((), (7,), (None,), ("fit",), (len,), (h.fit, 7), ([],), (math,)[:0]), "whole": FLAGS},
         says={"functions": ("functions", "source")},
     ),
     "scale": lambda: Case(h.scale, dict(smoke=1, book=2), dict(smoke=only(None), book=only(None)), ("full",)),

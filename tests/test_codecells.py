@@ -60,7 +60,7 @@ def test_the_solution_of_an_exercise_is_called_so():
 def test_a_long_line_knows_how_deep_it_begins():
     long = '        <span class="n">x</span> = ' + "&lt;" * 40
     page = f'<div class="highlight"><pre><span></span>short = 1\n\n{long}\n</pre></div><pre>{long}\n</pre>'
-    kept = f'<div class="highlight"><pre><span></span>short = 1\n\n<span class="tt-long" style="--in:8">{long}\n</span>'
+    kept = f'<div class="highlight"><pre><span></span>short = 1\n\n<span class="tt-row" style="--in:8">{long}\n</span>'
     assert codecells.BLOCK.sub(codecells.hang, page) == f"{kept}</pre></div><pre>{long}\n</pre>"
     whole = re.sub(r"<[^>]*>", "", codecells.BLOCK.sub(codecells.hang, page))
     assert whole == re.sub(r"<[^>]*>", "", page)  # what is copied is the code as it was

@@ -1,3 +1,6 @@
+import dataclasses
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,7 +113,25 @@ def test_table_has_a_row_per_arm(result):
     table = result.table()
     assert table["init"].tolist() == ["he", "zero"] and table["n"].tolist() == [4, 4]
     assert pd.isna(table["low"][0]) and table["low"][1] == pytest.approx(result.interval().low)
-    assert "<table" in result._repr_html_()
+
+
+def cells(compared) -> list[list[str]]:
+    rows = re.findall(r"<tr.*?</tr>", compared._repr_html_(), re.S)
+    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+
+
+def test_the_table_for_the_eye_is_in_percent_and_has_the_verdict_before_the_rest(result):
+    gap, (head, he, zero) = result.interval(), cells(result)
+    assert head == ["init", "lr", "test accuracy (%)", "first minus this", "95 % CI", "verdict", "sd", "n"]
+    assert he[0] == "he" and he[2] == f"{100 * result.scores['he'].mean():.2f}" and he[3:6] == ["", "", ""]
+    told = [f"{100 * v:.2f}".replace("-", "\N{MINUS SIGN}") for v in (gap.low, gap.high)]
+    between = "[{},\N{NO-BREAK SPACE}{}]".format(*told)
+    assert zero[3:6] == [f"{100 * gap.mean:+.2f}", between, gap.outcome(result.margin)]
+    turned = dataclasses.replace(result, arms=("zero", "he"), scores=result.scores[["zero", "he"]])
+    assert cells(turned)[2][3] == f"\N{MINUS SIGN}{100 * gap.mean:.2f}"
+    table = result.runs.table.assign(diverged=result.runs.table["init"] == "zero")
+    lost = cells(dataclasses.replace(result, runs=dataclasses.replace(result.runs, table=table)))
+    assert [row[-1] for row in lost] == ["diverged", "0", "4"]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def hang(block: re.Match) -> str:
         seen = html.unescape(TAG.sub("", code))
         if len(seen) <= NARROW:
             return code + "\n"
-        return f'<span class="tt-long" style="--in:{len(seen) - len(seen.lstrip())}">{code}\n</span>'
+        return f'<span class="tt-row" style="--in:{len(seen) - len(seen.lstrip())}">{code}\n</span>'
 
     return block[1] + "".join(map(line, block[2].removesuffix("\n").split("\n"))) + block[3]
 

@@ -410,7 +410,7 @@ class Sheet(pd.DataFrame):
     _metadata = ["fmt"]
 
     def _repr_html_(self) -> str:
-        return self.to_html(index=False, border=0, classes="tt-table", float_format=self.fmt.format)
+        return self.to_html(index=False, border=0, float_format=self.fmt.format)
 
 
 def sheet(table: pd.DataFrame, fmt: str = "{:.2f}") -> Sheet:
