@@ -103,6 +103,23 @@ def test_the_template_runs_at_smoke_scale(monkeypatch):
     assert {"text/html", "application/vnd.training-tricks.verdict+json"} <= shown
 
 
+# tag: what folds the same cell in JupyterLab; "cellView": "form" folds its code in Colab
+FOLDED = {
+    "hide-input": {"source_hidden": True},
+    "remove-input": {"source_hidden": True},
+    "hide-cell": {"outputs_hidden": True, "source_hidden": True},
+}
+
+
+@pytest.mark.parametrize("path", named(NOTEBOOKS))
+def test_what_is_folded_on_the_page_is_folded_in_jupyter_and_colab(path):
+    for cell in cells(path, "code"):
+        tag = next((tag for tag in cell["metadata"].get("tags", ()) if tag in FOLDED), None)
+        wanted = {"jupyter": FOLDED[tag], "cellView": "form"} if tag else {}
+        found = {key: cell["metadata"][key] for key in ("jupyter", "cellView") if key in cell["metadata"]}
+        assert found == wanted, f"{cell['id']}: with the tag {tag}, its metadata need {wanted}"
+
+
 def test_the_template_has_the_slots_of_a_chapter_in_order():
     text = "\n".join(c["source"] for c in cells(ROOT / "chapters" / "_template.ipynb", "markdown"))
     slots = ["promise", "goes wrong", "formula", "The code", "Predict", "Measure", "Explore", "Verdicts", "it fails",

@@ -71,6 +71,6 @@ def test_each_prediction_of_a_chapter_has_its_answer():
     for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         text = {k: "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == k) for k in ("markdown", "code")}
-        boxes = re.findall(r":class: predict\n(.*?)\n:::", text["markdown"], re.S)
-        boxes = [box for box in boxes if re.search(r"(?m)^1\. ", box)]
+        boxes = re.findall(r"(?m)^> \*\*Predict\b[^*]*\.\*\*\n((?:>.*\n?)+)", text["markdown"])
+        boxes = [box for box in boxes if re.search(r"(?m)^> 1\. ", box)]
         assert len(boxes) == len(re.findall(r"\bh\.answer\(", text["code"])), path.name

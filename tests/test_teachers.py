@@ -24,8 +24,8 @@ def notebook(*texts):
 def test_a_plan_by_hand():
     about = teachers.plan(
         notebook(
-            "# T\n\n:::{div} promise\nYou will know it.\n\nAbout 20 minutes. You need a pen.\n:::",
-            ":::{admonition} Predict\n:class: predict\nWhich?\n\n1. this\n2. that\n\nChoose now.\n:::",
+            "# T\n\n> You will know it.\n>\n> About 20 minutes. You need a pen.",
+            "> **Predict.**\n>\n> Which?\n>\n> 1. this\n> 2. that\n>\n> Choose now.",
             "## Exercises\n\n**1 (easy).** Do it.\n\nAnd so on.",
         )
     )
@@ -40,7 +40,7 @@ def test_a_plan_by_hand():
 
 def test_a_promise_without_its_time_is_refused():
     with pytest.raises(ValueError, match="the promise does not say 'About N minutes"):
-        teachers.plan(notebook(":::{div} promise\nSoon.\n:::"))
+        teachers.plan(notebook("# T\n\n> Soon."))
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

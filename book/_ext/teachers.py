@@ -13,6 +13,7 @@ import html
 import re
 
 import execute
+import plain
 from docutils import nodes
 from ledger import Evidence
 
@@ -27,7 +28,7 @@ def plan(notebook) -> dict:
 
     Raises ValueError where the promise does not say how long the chapter takes.
     """
-    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = "\n\n".join(plain.to_myst(cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
     promise = PROMISE.search(text)
     time = TIME.search(promise[1]) if promise else None
     if not time:
