@@ -34,7 +34,7 @@ def named(paths):
 
 def links(text: str) -> list[str]:
     """Targets of Markdown links and pictures that are neither addresses nor anchors, without their `#part`."""
-    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
     found = re.findall(r"\]\(([^)\s]+)\)", text)
     return [t.split("#")[0] for t in found if not re.match(r"[a-z]+:|#", t)]
 
