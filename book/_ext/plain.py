@@ -42,8 +42,8 @@ def _grid(lines: re.Match) -> str:
 
 
 def read(app, docname: str, source: list[str]) -> None:
-    """What Sphinx reads of a chapter."""
-    if docname.startswith("chapters/"):
+    """What Sphinx reads of a notebook."""
+    if str(app.env.doc2path(docname)).endswith(".ipynb"):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
