@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from helpers import checks
 
-CHECKS = ("checks.", "_check")  # how functions that look at arguments are named
+CHECKS = re.compile(r"checks\.\w+|_check")  # how functions that look at arguments are named
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Source:
 def source(*functions, whole: bool = False) -> Source:
     """The source of these functions or classes; without docstrings and checks of arguments unless `whole` is true.
 
-    A check is a statement that calls nothing but `helpers.checks` or a `_check…` of its module, or can only raise.
+    A check is a statement that calls nothing but `helpers.checks` or the `_check` of its module, or can only raise.
     Raises TypeError for something that has no Python source.
     """
     checks.several("functions", functions, "source(helpers.fit)"), checks.flag("whole", whole)
@@ -62,9 +62,11 @@ def _without(idle: Callable[[ast.stmt], bool], text: str) -> str:
             if not isinstance(statements, list) or all(map(idle, statements)):
                 continue
             for statement in filter(idle, statements):
-                out.update(range(statement.lineno, statement.end_lineno + 1))
-    left = "".join(line for number, line in enumerate(lines, 1) if number not in out)
-    return re.sub(r":\n\n+", ":\n", left)  # a class begins without a gap
+                end = statement.end_lineno
+                while statement is statements[0] and not lines[end].strip():
+                    end += 1  # what is left begins without a gap
+                out.update(range(statement.lineno, end + 1))
+    return "".join(line for number, line in enumerate(lines, 1) if number not in out)
 
 
 def _is_docstring(node: ast.stmt) -> bool:
@@ -74,7 +76,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 def _is_check(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         calls = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-        return all(isinstance(c, ast.Call) and ast.unparse(c.func).startswith(CHECKS) for c in calls)
+        return all(isinstance(c, ast.Call) and CHECKS.fullmatch(ast.unparse(c.func)) for c in calls)
     if isinstance(node, ast.If | ast.For):
         return not node.orelse and all(isinstance(n, ast.Raise) or _is_check(n) for n in node.body)
     return False

@@ -29,6 +29,7 @@ def test_a_quotation_becomes_the_promise_and_one_that_asks_becomes_a_prediction(
     asked = "> **Predict: the end.**\n>\n> Which?\n>\n> 1. this\n>    one\n> 2. that"
     box = ":::{admonition} Predict: the end\n:class: predict\nWhich?\n\n1. this\n   one\n2. that\n:::\n"
     assert plain.to_myst(asked) == box
+    assert plain.to_myst("Text.\n\n> Somebody's words.") == "Text.\n\n> Somebody's words."
     two = plain.to_myst(f"{asked}\n\n{asked}\n")
     assert two == f"{box}\n{box}"
 

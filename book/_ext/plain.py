@@ -1,10 +1,10 @@
 """Chapters are plain Markdown, so that they read well in Jupyter and Colab; here they gain what only the book has.
 
-a quotation after the title          the promise of the chapter
-> **Predict.** ...                   a box with a choice
-[He et al. 2015](../book/references.bib#he2015)    a citation
-[?](01_data_splits.ipynb "split_off:.0f")          a number that another chapter has glued, and its format
-- **[1 · Data splits](01_data_splits.ipynb)** ...  lines like this one after the other: cards
+- A quotation right after the title is the promise of the chapter.
+- A quotation that begins with `**Predict.**` is a box with a choice.
+- `[He et al. 2015](../book/references.bib#he2015)` is a citation.
+- `[?](01_data_splits.ipynb "split_off:.0f")` is a number that another chapter has glued, and its format.
+- Lines such as `- **[1 · Data splits](01_data_splits.ipynb)** ...`, one after the other, are cards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 
-QUOTED = re.compile(r"(?:^>.*\n?)+", re.M)
+QUOTED = re.compile(r"(\A# .+\n\n)?((?:^>.*\n?)+)", re.M)
 PREDICT = re.compile(r"\A\*\*(Predict\b[^*]*?)\.\*\*\n+")
 CITED = re.compile(r"\[[^\[\]]+\]\(\.\./book/references\.bib#([\w-]+)\)")
 GLUED = re.compile(r'\[\?\]\((\w+\.ipynb) "(\w+:[^"]*)"\)')
@@ -27,10 +27,12 @@ def to_myst(text: str) -> str:
 
 
 def _box(quoted: re.Match) -> str:
-    text = re.sub(r"^> ?", "", quoted[0].rstrip("\n"), flags=re.M)
+    title, text = quoted[1] or "", re.sub(r"^> ?", "", quoted[2].rstrip("\n"), flags=re.M)
     predict = PREDICT.match(text)
+    if not (title or predict):
+        return quoted[0]
     opening = f":::{{admonition}} {predict[1]}\n:class: predict\n" if predict else ":::{div} promise\n"
-    return f"{opening}{PREDICT.sub('', text)}\n:::\n"
+    return f"{title}{opening}{PREDICT.sub('', text)}\n:::\n"
 
 
 def _grid(lines: re.Match) -> str:

@@ -319,7 +319,7 @@ def losses_along(model: nn.Module, steps: Sequence[dict], places: Tensor, x: Ten
     return torch.cat([vmap(one)(part) for part in places.split(32)])
 
 
-def surface(found: Race, data, names: Sequence[str], *, depth, points: int = 21, seed: int = 0, n=250) -> pd.DataFrame:
+def surface(found: Race, data, names: Sequence[str], *, depth, points: int = 15, seed: int = 0, n=250) -> pd.DataFrame:
     """Training loss on a square around the end of training, over two random directions (Li et al. 2018).
 
     Rows: block, depth, first and second (both from -1 to 1; 1 = each filter moved by its own length), loss on `n`
