@@ -6,8 +6,8 @@
 
 The modules form one ladder; each imports only from those before it:
 checks, scale, splits, glyphs, download, data, owndata, augment, blocks, lenet, models, init, losses, schedules, optim,
-recipe, surfaces, store, runs, training, probe, blas, dense, squares, quick, stacks, workers, engine, compare, claims,
-readout, plots, explorer, live, show.
+recipe, surfaces, store, runs, training, probe, blas, dense, normed, squares, written, quick, stacks, workers, engine,
+compare, claims, readout, plots, explorer, live, show.
 """
 
 from helpers.claims import Evidence, Ledger, above, below, exact, share, shows, verdict, worded

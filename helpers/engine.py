@@ -24,6 +24,8 @@ from helpers.runs import Runs, run_id
 DEVICES = ("auto", "cpu", "cuda")
 WORTH_A_THREAD = 800_000  # multiplications; below that, threads that wait for each other cost more than they bring
 WORTH_A_CUT = 8  # models in each part of a stack that is cut; fewer leave the threads waiting for Python's lock
+SMALL = 2**14  # numbers that the first layer of a CNN gives in a step; up to that, its arithmetic is less than the rest
+SMALL_CNNS = 8, 4  # as many of these make a stack, and as many each part of one that is cut; measured
 
 
 def _train_chunk(i, recipes, data, device, test, first, threads, watch=None, stop=None):
@@ -31,7 +33,7 @@ def _train_chunk(i, recipes, data, device, test, first, threads, watch=None, sto
     streams.begin(first)
     device = pick_device(device)
     torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
-    if len(recipes) == 1 and watch is stop is None and _stack_size(recipes[0], device) == 1:
+    if len(recipes) == 1 and watch is stop is None and device == "cpu" and _left_to_torch(recipes[0]):
         _, curve = training.train_one(recipes[0], data, device=device, test=test, prepare=quick.quicken)
         return i, _place(), device, [curve]
     with blas.one_thread():
@@ -49,11 +51,11 @@ def _layer_work(recipes, data) -> float:
     return len(recipes) * rows * sum(map(operator.mul, widths, widths[1:])) / (first.depth + 1)
 
 
-def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1, least: int = 1) -> list[list[Recipe]]:
+def plan(recipes: Iterable[Recipe], data, device: str = "cpu", pieces: int = 1, least: int = 1) -> list[list[Recipe]]:
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
     Models with and without dropout are built differently, so they are apart too. Where there are fewer chunks than
-    `pieces`, they are cut: into parts of no fewer than `least` models, CNNs down to one. The chunks depend on which
+    `pieces`, they are cut: into parts of no fewer than `least` models, LeNets down to one. The chunks depend on which
     recipes there are, and not on their order.
     """
     groups = defaultdict(list)
@@ -61,22 +63,38 @@ def plan(recipes: Iterable[Recipe], device: str = "cpu", pieces: int = 1, least:
         groups[(*(getattr(r, k) for k in STACKED_TOGETHER), r.dropout > 0)].append(r)
     chunks = []
     for group in groups.values():
-        size = _stack_size(group[0], device)
+        size = _stack_size(group[0], data, len(group), device)
         # same settings side by side, so that they share one optimizer object
         group.sort(key=stacks.settings)
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
     parts = math.ceil(pieces / max(len(chunks), 1))
-    least_of = [1 if c[0].model in models.CONVOLUTIONAL else least for c in chunks]
+    least_of = [_least(c, least) for c in chunks]
     cuts = [math.ceil(len(c) / max(min(parts, len(c) // low), 1)) for c, low in zip(chunks, least_of, strict=True)]
     return [c[i : i + cut] for c, cut in zip(chunks, cuts, strict=True) for i in range(0, len(c), cut)]
 
 
-def _stack_size(recipe: Recipe, device: str) -> int:
-    """Convolutions under vmap are slower on a CPU than one model at a time: there, only `squares` are stacked."""
+def _left_to_torch(recipe: Recipe) -> bool:
+    """Whether its convolutions are torch's own: all but those that `squares` writes out."""
+    averaging = recipe.model == "lenet5" and (recipe.pool, recipe.norm) == ("average", "none")
+    return recipe.model in models.CONVOLUTIONAL and not averaging
+
+
+def _stack_size(recipe: Recipe, data, n: int, device: str) -> int:
+    """How many of n such models train as one. Convolutions of torch's own are slower under vmap on a CPU, but small."""
     if recipe.model not in models.CONVOLUTIONAL or device == "cuda":
         return stacks.STACK
-    averaging = recipe.model == "lenet5" and (recipe.pool, recipe.norm, recipe.dropout) == ("average", "none", 0)
-    return stacks.LENETS if averaging else 1
+    if not _left_to_torch(recipe):
+        return stacks.LENETS
+    rows = min(recipe.batch_size or data.n_train, data.n_train)
+    small = recipe.model == "cnn" and rows * math.prod(data.x_train.shape[2:]) * recipe.width <= SMALL
+    return SMALL_CNNS[0] if small and n >= SMALL_CNNS[0] else 1
+
+
+def _least(chunk: list[Recipe], least: int) -> int:
+    """How many models of a chunk are to stay together where it is cut."""
+    if chunk[0].model not in models.CONVOLUTIONAL:
+        return least
+    return SMALL_CNNS[1] if _left_to_torch(chunk[0]) else 1
 
 
 def train(
@@ -100,10 +118,10 @@ def train(
     seeds : 8 means the seeds 0..7; None keeps each recipe's own seed
     save : a file (.zip). Finished runs are kept there as they come, and runs that the file already has are not trained
         again: an interrupted sweep resumes, however it was stopped. Several processes may save to one file.
-    jobs : 1 = in this process, on its threads; 2 or more = that many processes, one thread each; "auto" = as many
-        threads as torch has here, each training models of its own, and processes for a long rest where those are
-        measured to pay. A large stack is cut for that, and one too small for two threads gets one. Inside
-        `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
+    jobs : 1 = in this process, one stack after another; 2 or more = that many processes, one thread each; "auto" = as
+        many threads as this machine has cores (`helpers.workers`), each training models of its own, and processes for
+        a long rest where those are measured to pay. A large stack is cut for that, and one too small for two threads
+        gets one. Inside `with joblib.parallel_config(...)`, "auto" goes where that says: to a cluster, say.
     device : "auto" (a GPU when there is one), "cpu", "cuda"; on a cluster each worker looks for itself
     test : the reason for reading the sealed test set; without one the runs have validation scores alone
     watch : called after every epoch with {"done", "total", "curves"} (in model-epochs); return False to stop, and the
@@ -138,8 +156,8 @@ def train(
     done = Runs.load(save, missing_ok=True) if save else Runs.empty()
     finished = _finished(done, test)
     # planned as a whole: a sweep that resumes has the same stacks as one that was never stopped
-    cores = 1 if here or device == "cuda" else torch.get_num_threads()
-    whole = plan(ids, device, cores, WORTH_A_CUT) if jobs == "auto" else plan(ids, device, jobs)
+    cores = 1 if here or device == "cuda" else workers.CORES
+    whole = plan(ids, data, device, cores, WORTH_A_CUT) if jobs == "auto" else plan(ids, data, device, jobs)
     chunks = [left for c in whole if (left := [r for r in c if ids[r] not in finished])]
     sizes = [sum(r.epochs for r in c) for c in chunks]
     epochs_done, parts = 0, [done.select(i for i in ids.values() if i in finished)]
@@ -167,7 +185,7 @@ def train(
             return workers.parallel(_train_chunk, [(*item, 1) for item in items], **limit)
         if jobs == "auto" and together > 1:
             return workers.spread(_train_chunk, [(*item, cores // together) for item in items], sizes, together)
-        return (_train_chunk(*item, threads, tell if watch else None, stop) for item in items)
+        return (_train_chunk(*item, workers.CORES, tell if watch else None, stop) for item in items)
 
     threads = torch.get_num_threads()
     try:
@@ -191,13 +209,31 @@ def train_networks(recipes: Iterable[Recipe], data, *, test: str = "") -> dict[R
     in `test` reads the sealed test set, once for each stack. Raises TypeError or ValueError for bad input, as `train`
     does.
     """
-    recipes, found = _asked(recipes, data, None), {}
+    recipes, found, threads = _asked(recipes, data, None), {}, torch.get_num_threads()
     checks.text("test", test)
-    for chunk in plan(recipes):
+    chunks = plan(recipes, data, "cpu", workers.CORES, WORTH_A_CUT)
+    together = min(workers.CORES, len(chunks))
+    items = [(chunk, data, test, streams.first(), workers.CORES // together) for chunk in chunks]
+    try:
         with blas.one_thread():
-            stack, curves = stacks.train_stack(chunk, data, test=test)
-        found |= {r: (stack.unstack(i).eval(), curve) for i, (r, curve) in enumerate(zip(chunk, curves, strict=True))}
+            if together > 1:
+                parts = workers.parallel(_train_kept, items, n_jobs=together, backend="threading")
+            else:
+                parts = (_train_kept(*item) for item in items)
+            for part in parts:
+                found |= part
+    finally:
+        torch.set_num_threads(threads)
     return {r: found[r] for r in recipes}
+
+
+def _train_kept(recipes, data, test, first, threads):
+    """Train one chunk on the CPU: {recipe: (network, curve)}."""
+    streams.begin(first)
+    torch.set_num_threads(1 if _layer_work(recipes, data) < WORTH_A_THREAD else threads)
+    with blas.one_thread():
+        stack, curves = stacks.train_stack(recipes, data, test=test)
+    return {r: (stack.unstack(i).eval(), curve) for i, (r, curve) in enumerate(zip(recipes, curves, strict=True))}
 
 
 def _asked(recipes, data, seeds) -> list[Recipe]:

@@ -15,7 +15,6 @@ import anywidget
 import ipywidgets as W
 import matplotlib
 import numpy as np
-import torch
 from IPython import get_ipython
 
 from helpers import checks, engine, plots
@@ -110,7 +109,7 @@ class TrainPanel:
             self._draw()
 
     def _work(self, recipe: Recipe, seeds: int) -> None:
-        threads, started, chunks, again = torch.get_num_threads(), time.perf_counter(), {}, 0.0
+        started, chunks, again = time.perf_counter(), {}, 0.0
         try:
             others = [t for t in self.history if t.recipe != recipe][1 - KEEP :]  # the same setting replaces itself
             name = ", ".join(f"{_label(f)} {_text(f, getattr(recipe, f))}" for f in self.fields)
@@ -136,8 +135,6 @@ class TrainPanel:
                 if time.perf_counter() - started > again or now["done"] == total:
                     show()
 
-            if recipe.model == "mlp" and recipe.width <= 128:
-                torch.set_num_threads(1)  # steps this small lose more by sharing than they gain; of this thread only
             runs = engine.train(recipe, self.data, seeds=seeds, watch=watch, stop=self._halt.is_set)
             if len(runs) < seeds:
                 show()  # stopped: with the epochs since the last drawing
@@ -150,7 +147,6 @@ class TrainPanel:
             text = checks.escaped(kind + str(error).strip().partition("\n")[0])
             self.result.value = f'<p role="alert"><b>The training ended with an error.</b> {text}</p>'
         finally:
-            torch.set_num_threads(threads)
             self._run(False)
 
     def _run(self, running: bool) -> None:

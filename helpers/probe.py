@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable
 
@@ -32,7 +31,7 @@ def layer_scales(recipes: Recipe | Iterable[Recipe], data, *, seeds: int = 8, n:
             recipe = recipe.but(seed=seed)
             model = training.fresh_model(recipe, data)
             for row in model_scales(model, data.x_train[:n], data.y_train[:n], losses.make(recipe)):
-                rows.append({**dataclasses.asdict(recipe), **row})
+                rows.append({**recipe.fields(), **row})
     return pd.DataFrame(rows)[[*FIELDS, "layer", "signal", "gradient", "weight_sd"]]
 
 

@@ -120,6 +120,9 @@ class Recipe:
         for name, usual in (("batch_size", "64"), ("n_train", "64"), ("patience", "5")):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name), low=1, try_=usual)
+        if self.norm == "batch" and self.batch_size == 1 and self.model == "mlp":
+            told = "batch_size=1 is not allowed with norm='batch'"
+            raise ValueError(f"{told}: one example has no spread; try batch_size=2, or norm='layer'.")
         for choice, table in READS.items():
             for name, readers in table.items():
                 if getattr(self, name) != DEFAULTS[name] and getattr(self, choice) not in readers:
@@ -131,9 +134,13 @@ class Recipe:
             kind, value = {"f": float, "i": int, "s": str}[field.type[0]], getattr(self, field.name)
             object.__setattr__(self, field.name, value if value is None else kind(value))
 
+    def fields(self) -> dict[str, float | int | str | None]:
+        """Every field by its name."""
+        return {name: getattr(self, name) for name in FIELDS}
+
     def but(self, **changes) -> Recipe:
         """The same recipe with some fields changed: `base.but(lr=0.3)`."""
-        return Recipe(**{**dataclasses.asdict(self), **changes})
+        return Recipe(**{**self.fields(), **changes})
 
     def vary(self, **changes) -> list[Recipe]:
         """One recipe for every combination of the values given: `base.vary(init=["he", "zero"], lr=[0.1, 0.3])`."""
@@ -150,7 +157,7 @@ class Recipe:
         return tuple(name for name in FIELDS if getattr(self, name) != getattr(other, name))
 
     def __str__(self) -> str:
-        told = [f"{k}={v!r}" for k, v in dataclasses.asdict(self).items() if v != DEFAULTS[k]]
+        told = [f"{k}={v!r}" for k, v in self.fields().items() if v != DEFAULTS[k]]
         return f"Recipe({', '.join(told)})"
 
 

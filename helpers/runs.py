@@ -22,7 +22,7 @@ from helpers.recipe import DEFAULTS, FIELDS, Recipe
 
 DEFINING = (
     "streams", "augment", "blocks", "lenet", "models", "init", "losses", "schedules", "optim", "recipe", "training",
-    "blas", "dense", "squares", "quick", "stacks", "engine",
+    "blas", "dense", "normed", "squares", "written", "quick", "stacks", "engine",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def _code_hash() -> str:
 
 def run_id(recipe: Recipe, data) -> str:
     """A short name for this run: a hash of recipe, data, code, torch version and the first seed."""
-    text = f"{dataclasses.astuple(recipe)}|{data.fingerprint}|{_code_hash()}|{streams.first()}"
+    text = f"{tuple(recipe.fields().values())}|{data.fingerprint}|{_code_hash()}|{streams.first()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -78,7 +78,7 @@ class Runs:
         rows, points = [], []
         for recipe, curve in zip(recipes, curves, strict=True):
             name = run_id(recipe, data)
-            fields = {k: v for k, v in dataclasses.asdict(recipe).items()}
+            fields = recipe.fields()
             about = {"data": data.name, "device": device, "torch": torch.__version__}
             diverged = not all(math.isfinite(p["train_loss"]) for p in curve)
             rows.append({"run": name, **fields, **about, "diverged": diverged, **curve[-1]})

@@ -1,4 +1,4 @@
-"""Convolutions whose outputs are averaged in 2x2 squares, as matrix products; and which networks are written out.
+"""Convolutions whose outputs are averaged in 2x2 squares, as matrix products.
 
 LeNet-5 is made of them. As products many networks of one size are one operation, as perceptrons are in `helpers.dense`.
 """
@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from helpers import blas, dense
 
-SQUARES, FLATTEN = nn.AvgPool2d(2), nn.Flatten()
-
 
 class Averaged(dense.Full):
     """A convolution (k x k, k odd, stride 1), an activation, the mean of 2x2 squares.
@@ -29,8 +27,8 @@ class Averaged(dense.Full):
 
     at_once = 128, 32
 
-    def __init__(self, conv: nn.Conv2d, act: type, before: Averaged | None):
-        super().__init__(act)
+    def __init__(self, at: int, conv: nn.Conv2d, act: type, before: Averaged | None):
+        super().__init__(at, act)
         self.k, self.padding, self.outputs = conv.kernel_size[0], conv.padding[0], conv.out_channels
         self.block, self.next = 2 if before else 1, None  # pixels across a block; the layer that reads the means
         if before:
@@ -140,29 +138,3 @@ def _places(outputs: int, c: int, k: int, side: int, block: int, device: torch.d
     which = torch.full((side**2 * outputs * pixels**2 * c,), weights, device=device)
     which[places] = torch.arange(weights, device=device).repeat(side**2)
     return which, places
-
-
-def _same(layer: nn.Module, other: nn.Module) -> bool:
-    """Whether two layers without parameters are of one kind and do the same."""
-    return type(layer) is type(other) and all(getattr(layer, k) == getattr(other, k) for k in layer.__constants__)
-
-
-def layers(model: nn.Module) -> list[dense.Full]:
-    """The layers of a model that can be written out here: perceptrons, and LeNets that average; else an empty list."""
-    parts, found = list(model) if isinstance(model, nn.Sequential) else [None], []
-    while parts and type(parts[0]) is nn.Conv2d and len(parts) > 3:
-        conv, act, pool, *parts = parts
-        plain = (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
-        square = len({*conv.kernel_size}) == len({*conv.padding}) == conv.kernel_size[0] % 2 == 1
-        if not (plain and square and conv.bias is not None and type(act) in dense.ACTIVATIONS and _same(pool, SQUARES)):
-            return []
-        found.append(Averaged(conv, type(act), found[-1] if found else None))
-    flat = bool(parts) and _same(parts[0], FLATTEN)
-    if found and not flat:
-        return []
-    parts = parts[flat:]
-    while parts and type(parts[0]) is nn.Linear and parts[0].bias is not None:
-        told = len(parts) > 1 and type(parts[1]) in dense.ACTIVATIONS
-        act, parts = type(parts[1]) if told else nn.Identity, parts[1 + told :]
-        found.append(dense.Full(act))
-    return found if found and not parts and type(found[-1]) is dense.Full and act is nn.Identity else []

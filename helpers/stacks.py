@@ -2,12 +2,11 @@
 
 The definition of a run is `training.train_one`; a stack computes the same thing faster. Model i's loss depends on
 slice i of each stacked parameter alone, so the gradient of the summed losses is the stack of the gradients; and every
-optimizer in this book works element by element, so one step on the slices [a:b] is b - a ordinary steps.
+optimizer in this book works element by element, so one step on the rows [a:b] is b - a ordinary steps.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import dense, losses, optim, quick, squares, training
+from helpers import blas, dense, losses, optim, quick, training, written
 from helpers.recipe import Recipe
 
 SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -30,25 +29,26 @@ LENETS = 4  # the same for LeNets on a CPU
 class Stack(nn.Module):
     """N models of one architecture as one module: every parameter and buffer gains a leading axis of length N.
 
-    All parameters lie in one tensor, `flat`, so that one call of an optimizer moves every weight of every model.
+    All parameters lie in one tensor, `flat`, a row for each model, so that an optimizer moves some rows in one call.
     """
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         params, buffers = stack_module_state(list(members))
         self.n, self.shapes, self.buffer_names = len(members), {k: v.shape for k, v in params.items()}, list(buffers)
-        self.flat = nn.Parameter(torch.cat([v.detach().flatten() for v in params.values()]))
+        self.flat = nn.Parameter(torch.cat([v.detach().flatten(1) for v in params.values()], 1))
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "/"), value.detach().clone())
-        self.__dict__["skeleton"] = copy.deepcopy(members[0])  # lends its code; not a child
+        first = members[0]
+        self.__dict__["skeleton"] = _twin(first, dict([*first.named_parameters(), *first.named_buffers()]))
         if self.n == 1:
             quick.quicken(self.skeleton)
-        self.chain = squares.layers(members[0])
-        self.sizes, self._views = [shape.numel() for shape in self.shapes.values()], None
+        self.chain = written.layers(members[0])
+        self.sizes, self._views = [shape[1:].numel() for shape in self.shapes.values()], None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views of a tensor laid out like `flat`: one for each parameter, of shape (N, ...)."""
-        return [part.view(s) for part, s in zip(flat.split(self.sizes), self.shapes.values(), strict=True)]
+        return [part.view(s) for part, s in zip(flat.split(self.sizes, 1), self.shapes.values(), strict=True)]
 
     def views(self) -> list[torch.Tensor]:
         """The parameters one by one, without their gradients."""
@@ -83,13 +83,15 @@ class Stack(nn.Module):
         return vmap(one, in_dims=(0, 0, 0 if self.training else None))(params, buffers, x)
 
     def _chained(self, x: torch.Tensor) -> torch.Tensor:
-        return dense.Chain.apply(x, self.flat, self.views(), self.split, self.chain)
+        return dense.Chain.apply(x, self.flat, self.state(), self.split, self.chain)
+
+    def state(self) -> dense.State:
+        """What the layers that are written out read."""
+        return dense.State(self.views(), list(self.buffers_by_name().values()), self.training)
 
     def unstack(self, i: int) -> nn.Module:
         """Model i by itself, as an ordinary module with copies of its weights."""
-        model = copy.deepcopy(self.skeleton)
-        model.load_state_dict(self.slice_of(i))
-        return model
+        return _twin(self.skeleton, self.slice_of(i))
 
     def slice_of(self, i: int) -> dict:
         """A copy of the weights and buffers of model i, named as in an ordinary module."""
@@ -105,20 +107,27 @@ class Stack(nn.Module):
         return dict(zip(self.shapes, self.views(), strict=True)) | self.buffers_by_name()
 
 
+def _twin(module: nn.Module, values: dict[str, torch.Tensor], prefix: str = "") -> nn.Module:
+    """A copy of a module with these values; `copy.deepcopy` takes ten times as long, for the hooks of every layer."""
+    twin = object.__new__(type(module))
+    twin.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in module.__dict__.items()}
+    for name, p in module.named_parameters(recurse=False):
+        twin._parameters[name] = nn.Parameter(values[prefix + name], p.requires_grad)
+    twin._buffers |= {name: values[prefix + name] for name, _ in module.named_buffers(recurse=False)}
+    twin._modules |= {name: _twin(part, values, f"{prefix}{name}.") for name, part in module.named_children()}
+    return twin
+
+
 class StackedOptimizer:
-    """One torch.optim object for each row of neighbours with equal settings, on their slices of the stack."""
+    """One torch.optim object for each run of neighbours with equal settings, on their rows of the stack."""
 
     def __init__(self, stack: Stack, recipes: Sequence[Recipe]):
         self.stack, self.parts = stack, []
         kinds = [settings(r) for r in recipes]
         cuts = [i for i in range(len(recipes)) if i == 0 or kinds[i] != kinds[i - 1]] + [len(recipes)]
         for a, b in zip(cuts, cuts[1:], strict=False):
-            memory = [nn.Parameter(part) for part in self._slices(stack.flat.detach(), a, b)]
-            self.parts.append((a, b, memory, optim.make(recipes[a].optimizer, memory, recipes[a]), recipes[a]))
-
-    def _slices(self, flat: torch.Tensor, a: int, b: int) -> list[torch.Tensor]:
-        """What belongs to the models [a:b]: one tensor where that is all of them, else a view for each parameter."""
-        return [flat] if b - a == self.stack.n else [part[a:b] for part in self.stack.split(flat)]
+            memory = nn.Parameter(stack.flat.detach()[a:b])
+            self.parts.append((a, b, memory, optim.make(recipes[a].optimizer, [memory], recipes[a]), recipes[a]))
 
     def set_lr(self, step: int, per_epoch: int) -> None:
         for *_, optimizer, recipe in self.parts:
@@ -129,8 +138,7 @@ class StackedOptimizer:
 
     def step(self) -> None:
         for a, b, memory, optimizer, _ in self.parts:
-            for p, grad in zip(memory, self._slices(self.stack.flat.grad, a, b), strict=True):
-                p.grad = grad
+            memory.grad = self.stack.flat.grad[a:b]
             optimizer.step()
 
 
@@ -149,13 +157,15 @@ class Direct(nn.Module):
         super().__init__()
         # past nn.Module's own way to set an attribute, which takes longer than a small layer; and to switch to training
         self.__dict__["stack"], self.smoothing = stack, smoothing
-        self.values, self.grad = stack.views(), torch.empty_like(stack.flat)
+        self.state, self.grad = stack.train().state(), torch.empty_like(stack.flat)
         self.grads = stack.split(self.grad)
 
     def forward(self, x):
         if not self.training:
             return self.stack.eval()(x)
-        logits, self.__dict__["kept"] = dense.forward(x, self.values, self.stack.chain)
+        first, *_ = layers = self.stack.chain
+        with blas.quiet():
+            logits, self.__dict__["kept"] = dense.forward(first.first(x), self.state, layers)
         return logits
 
     def loss(self, logits, labels):
@@ -163,7 +173,8 @@ class Direct(nn.Module):
         return DirectLoss(values, functools.partial(self.backward, d)) if self.training else values
 
     def backward(self, d):
-        dense.backward(d, self.kept, self.grads, self.stack.chain)
+        with blas.quiet():
+            dense.backward(d, self.kept, self.grads, self.stack.chain)
         self.stack.flat.grad = self.grad
 
 
@@ -182,18 +193,16 @@ class DirectLoss:
 
 def clip_entries(stack: Stack, bounds: torch.Tensor) -> None:
     """Limit each entry of each model's gradient to plus or minus its bound (N,)."""
-    for grad in stack.split(stack.flat.grad):
-        limit = bounds.to(grad).view(-1, *[1] * (grad.dim() - 1))
-        grad.copy_(grad.clamp(-limit, limit))
+    grad = stack.flat.grad
+    limit = bounds.to(grad).unsqueeze(1)
+    torch.clamp(grad, -limit, limit, out=grad)
 
 
 def clip_each(stack: Stack, bounds: torch.Tensor) -> None:
     """Scale each model's whole gradient to a norm of at most its bound (N,); a NaN stays with its own model."""
-    grads = stack.split(stack.flat.grad)
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
-    factors = (bounds.to(norms) / (norms + 1e-6)).clamp(max=1.0)
-    for g in grads:
-        g.mul_(factors.view(-1, *[1] * (g.dim() - 1)))
+    grad = stack.flat.grad
+    norms = grad.norm(dim=1, keepdim=True)
+    grad.mul_((bounds.to(grad).unsqueeze(1) / (norms + 1e-6)).clamp(max=1.0))
 
 
 def train_stack(recipes: Sequence[Recipe], data, *, device="cpu", dtype=torch.float32, test="", watch=None, stop=None):

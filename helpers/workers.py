@@ -3,6 +3,10 @@
 Threads start at once and share the data, and torch lets go of Python's lock inside its kernels, so for convolutions and
 large stacks they are as good as processes. Work that is mostly Python gains from processes alone, and those first have
 to import torch. `spread` measures which it is.
+
+Inside one operation threads do not pay: the networks of this book are small, and two threads that wait for each other
+at every layer can take ten times as long as one. So torch is given one thread here; `engine` trains other models on the
+others, and gives several to one model where its layers are large. `torch.set_num_threads(n)` undoes it.
 """
 
 from __future__ import annotations
@@ -11,8 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from joblib import Parallel, delayed
 from joblib import parallel as joblib_parallel
+
+CORES = torch.get_num_threads()  # torch's own choice, or what OMP_NUM_THREADS says
+torch.set_num_threads(1)
 
 START = 10.0  # seconds that processes must save before they are worth their start: importing torch takes two to five
 GLANCE = 1.0  # seconds of work in threads before anything is concluded from it

@@ -16,8 +16,6 @@ import signal
 import sys
 import time
 
-import torch
-
 from helpers import data, engine, stacks, store
 from helpers.recipe import Recipe
 from helpers.runs import Runs, run_id
@@ -98,7 +96,6 @@ def sweep(folder: pathlib.Path, recipes) -> Runs:
         append(path, tables)
         note("saved", tables["table"]["run"])
 
-    torch.set_num_threads(1)
     stacks.STACK, stacks.train_stack, store.append = 2, noted_train, noted_append
     note("go", [])
     return engine.train(recipes, DIGITS, save=folder / "runs.zip", jobs=1)
@@ -166,7 +163,6 @@ def kill_aimed(folder: pathlib.Path, moment: str, countdown: int) -> int:
 
 def main(folder: pathlib.Path) -> None:
     """Everything in turn; what is to be seen of it is in the report, the logs and the files."""
-    torch.set_num_threads(1)
     stacks.train_stack(RECIPES[:2], DIGITS)  # the first call of torch is slow: not in every child
     chance, report = random.Random(0), {}
     report["random"] = kill_at_random(folder, chance)

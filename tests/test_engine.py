@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import data, engine, squares, stacks, training
+from helpers import data, engine, stacks, training, workers, written
 from helpers.recipe import STACKED_TOGETHER, Recipe
 from helpers.runs import Runs, run_id
 
@@ -56,11 +57,11 @@ def test_networks_that_are_kept_are_those_of_the_ordinary_loop(digits, glyphs):
         engine.train_networks(BASE, digits, test=3)
 
 
-def test_plan_stacks_what_agrees_and_keeps_most_cnns_alone_on_a_cpu():
+def test_plan_stacks_what_agrees_and_keeps_most_cnns_alone_on_a_cpu(glyphs):
     mixed = BASE.vary(depth=[1, 2], lr=[0.1, 0.2]) + [BASE.but(model="cnn", seed=s) for s in range(2)]
-    assert sorted(len(c) for c in engine.plan(mixed)) == [1, 1, 2, 2]
-    assert sorted(len(c) for c in engine.plan(mixed, "cuda")) == [2, 2, 2]
-    for chunk in engine.plan(BASE.vary(lr=[0.1, 0.2], seed=range(40))):
+    assert sorted(len(c) for c in engine.plan(mixed, glyphs)) == [1, 1, 2, 2]
+    assert sorted(len(c) for c in engine.plan(mixed, glyphs, "cuda")) == [2, 2, 2]
+    for chunk in engine.plan(BASE.vary(lr=[0.1, 0.2], seed=range(40)), glyphs):
         assert len(chunk) <= stacks.STACK
         assert all(set(r.differs(chunk[0])).isdisjoint(STACKED_TOGETHER) for r in chunk)
 
@@ -95,18 +96,14 @@ def mixed(glyphs):
     return runs
 
 
-class threads:
-    """`with threads(n)`: torch computes on n threads."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def __enter__(self):
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.n)
-
-    def __exit__(self, *error):
-        torch.set_num_threads(self.before)
+@contextlib.contextmanager
+def threads(n):
+    """On a machine of n cores."""
+    before, workers.CORES = workers.CORES, n
+    try:
+        yield
+    finally:
+        workers.CORES = before
 
 
 def far(a, b) -> float:
@@ -126,12 +123,12 @@ def test_the_order_of_the_recipes_does_not_matter_to_the_bit(glyphs, mixed):
     shuffled = random.Random(1).sample(MIXED, len(MIXED))
     with threads(1):
         assert far(mixed, engine.train(shuffled, glyphs, jobs=1)) == 0
-    assert engine.plan(shuffled) == engine.plan(MIXED)
+    assert engine.plan(shuffled, glyphs) == engine.plan(MIXED, glyphs)
 
 
 def test_in_two_goes_it_is_the_same_to_the_bit(glyphs, mixed, tmp_path):
     with threads(1):
-        chunks = [r for c in engine.plan(MIXED)[::2] for r in c]
+        chunks = [r for c in engine.plan(MIXED, glyphs)[::2] for r in c]
         engine.train(chunks, glyphs, jobs=1, save=tmp_path / "runs.zip")
         assert far(mixed, engine.train(MIXED, glyphs, jobs=1, save=tmp_path / "runs.zip")) == 0
 
@@ -139,7 +136,7 @@ def test_in_two_goes_it_is_the_same_to_the_bit(glyphs, mixed, tmp_path):
 def test_in_threads_it_is_the_same_to_the_bit(glyphs, mixed):
     with threads(2):
         assert far(mixed, engine.train(MIXED, glyphs)) == 0
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
 
 
 def test_processes_give_the_same(glyphs, mixed):
@@ -185,23 +182,49 @@ def test_just_the_cnns_that_are_written_out_are_stacked_on_a_cpu(glyphs):
     ]  # fmt: skip
     for change in changes:
         recipe = Recipe(model="lenet5").but(**change)
-        written_out = bool(squares.layers(training.fresh_model(recipe, glyphs)))
-        sizes = [len(c) for c in engine.plan(recipe.vary(seed=range(4)))]
+        written_out = bool(written.layers(training.fresh_model(recipe, glyphs)))
+        sizes = [len(c) for c in engine.plan(recipe.vary(seed=range(4)), glyphs)]
         assert sizes == ([4] if written_out else [1] * 4), change
 
 
-def test_plan_gives_every_process_work():
-    assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), pieces=2)] == [16, 16]
-    assert [len(c) for c in engine.plan(BASE.vary(seed=range(5)), pieces=3)] == [2, 2, 1]
-    assert [len(c) for c in engine.plan(BASE.vary(seed=range(2)), pieces=8)] == [1, 1]
-    assert [len(c) for c in engine.plan(BASE.vary(depth=[1, 2], seed=range(6)), pieces=2)] == [6, 6]
-    assert engine.plan([], pieces=2) == []
+def test_small_cnns_are_stacked_on_a_cpu(digits, glyphs):
+    tiny = Recipe(model="cnn", depth=8, width=4, norm="batch", batch_size=32, epochs=1)
+    for recipe, source, sizes in (
+        (tiny, digits, [8, 1]), (tiny.but(width=8), digits, [8, 1]), (tiny.but(width=16), digits, [1] * 9),
+        (tiny.but(batch_size=512), digits, [1] * 9), (tiny.but(width=16), glyphs, [1] * 9),
+    ):  # fmt: skip
+        assert [len(c) for c in engine.plan(recipe.vary(seed=range(9)), source)] == sizes, recipe
+    assert [len(c) for c in engine.plan(tiny.vary(seed=range(8)), digits, pieces=2, least=8)] == [4, 4]
+    assert [len(c) for c in engine.plan(tiny.vary(seed=range(7)), digits, pieces=2, least=8)] == [1] * 7  # too few
+    smooth = tiny.but(activation="tanh", n_train=96, lr=0.01).vary(seed=range(8))
+    alone = [training.train_one(r, digits)[1] for r in smooth]
+    assert far(engine.train(smooth, digits), Runs.from_curves(smooth, alone, digits, "cpu")) < TOLERANCE
 
 
-def test_a_stack_is_cut_where_each_part_is_worth_it():
+def test_networks_are_trained_on_all_cores_and_are_the_same(digits):
+    recipes = BASE.but(activation="tanh", epochs=1).vary(seed=range(16))
+    with threads(1):
+        alone = engine.train_networks(recipes, digits)
+    with threads(2):
+        shared = engine.train_networks(recipes, digits)
+    assert list(alone) == list(shared) == recipes and torch.get_num_threads() == 1
+    for recipe, (network, _) in alone.items():
+        for a, b in zip(network.parameters(), shared[recipe][0].parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_plan_gives_every_process_work(glyphs):
+    assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), glyphs, pieces=2)] == [16, 16]
+    assert [len(c) for c in engine.plan(BASE.vary(seed=range(5)), glyphs, pieces=3)] == [2, 2, 1]
+    assert [len(c) for c in engine.plan(BASE.vary(seed=range(2)), glyphs, pieces=8)] == [1, 1]
+    assert [len(c) for c in engine.plan(BASE.vary(depth=[1, 2], seed=range(6)), glyphs, pieces=2)] == [6, 6]
+    assert engine.plan([], glyphs, pieces=2) == []
+
+
+def test_a_stack_is_cut_where_each_part_is_worth_it(glyphs):
     for n, sizes in ((32, [16, 16]), (17, [9, 8]), (16, [8, 8]), (15, [15]), (1, [1])):
-        assert [len(c) for c in engine.plan(BASE.vary(seed=range(n)), pieces=2, least=8)] == sizes
-    assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), pieces=16, least=8)] == [8] * 4
+        assert [len(c) for c in engine.plan(BASE.vary(seed=range(n)), glyphs, pieces=2, least=8)] == sizes
+    assert [len(c) for c in engine.plan(BASE.vary(seed=range(32)), glyphs, pieces=16, least=8)] == [8] * 4
 
 
 def test_large_stacks_are_shared_out_to_the_threads(digits):

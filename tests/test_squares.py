@@ -1,4 +1,4 @@
-"""Convolutions that are averaged in squares, written out as products: against torch; and which networks are."""
+"""Convolutions that are averaged in squares, written out as products: against torch."""
 
 from __future__ import annotations
 
@@ -7,27 +7,7 @@ import torch
 from test_dense import same_as_alone
 from torch import nn
 
-from helpers import blocks, dense, models, squares, stacks
-
-
-def test_which_models_are_written_out():
-    for model, acts in (
-        (models.mlp((5,), 4, depth=2, activation="elu"), [nn.ELU, nn.ELU, nn.Identity]),
-        (models.mlp((1, 8, 8), 10, depth=0), [nn.Identity]),
-        (models.lenet5((1, 28, 28), 10, activation="tanh"), [nn.Tanh] * 4 + [nn.Identity]),
-    ):
-        found = [(layer.act, layer.act_backward) for layer in squares.layers(model)]
-        assert found == [dense.ACTIVATIONS[a] for a in acts]
-    others = [
-        models.mlp((5,), 4, norm="batch"), models.mlp((5,), 4, dropout=0.1),
-        models.mlp((5,), 4, depth=3, shortcut="identity"),
-        models.lenet5((1, 28, 28), 10, pool="max"), models.lenet5((1, 28, 28), 10, norm="batch"),
-        models.lenet5((1, 28, 28), 10, dropout=0.5), models.cnn((1, 8, 8), 10), models.rnn((5, 3), 2), nn.Linear(5, 4),
-        nn.Sequential(nn.Linear(5, 4, bias=False)), nn.Sequential(nn.Linear(5, 4), nn.ReLU()),
-        nn.Sequential(nn.ReLU(), nn.Linear(5, 4)), nn.Sequential(nn.Linear(5, 4), blocks.Dropout(0.5), nn.Linear(4, 2)),
-    ]  # fmt: skip
-    assert [squares.layers(m) for m in others] == [[]] * len(others)
-
+from helpers import dense, squares, stacks
 
 LENETS = [
     # (channels, height, width), then kernel, padding and outputs of each convolution
@@ -55,25 +35,6 @@ def test_convolutions_that_are_averaged_are_those_of_torch(shape, activation):
     stack.eval()  # all read one batch, of more images than are evaluated at once
     many = torch.randn(150, *shape[0], dtype=torch.float64)
     torch.testing.assert_close(stack(many), torch.stack([m(many) for m in models_]), atol=1e-13, rtol=0)
-
-
-def test_a_network_that_only_looks_like_a_lenet_is_left_to_torch():
-    def net(conv=None, pool=None, between=(), end=None):
-        conv, pool = conv or nn.Conv2d(1, 2, 3), pool or nn.AvgPool2d(2)
-        return nn.Sequential(conv, nn.ReLU(), *between, pool, *(end or [nn.Flatten(), nn.Linear(18, 4)]))
-
-    assert len(squares.layers(net())) == 2
-    for other in (
-        net(nn.Conv2d(1, 2, 2)), net(nn.Conv2d(1, 2, (3, 5))), net(nn.Conv2d(1, 2, 3, stride=2)),
-        net(nn.Conv2d(1, 2, 3, padding=(1, 0))), net(nn.Conv2d(1, 2, 3, dilation=2)), net(nn.Conv2d(2, 2, 3, groups=2)),
-        net(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect")), net(nn.Conv2d(1, 2, 3, bias=False)),
-        net(nn.Conv2d(1, 2, 3, padding="same")), net(pool=nn.AvgPool2d(3)), net(pool=nn.AvgPool2d(2, stride=1)),
-        net(pool=nn.AvgPool2d(2, padding=1)), net(pool=nn.AvgPool2d(2, ceil_mode=True)), net(pool=nn.MaxPool2d(2)),
-        net(pool=nn.AvgPool2d(2, count_include_pad=False, padding=1)), net(pool=nn.AvgPool2d(2, divisor_override=3)),
-        net(between=[nn.BatchNorm2d(2)]), net(end=[nn.Linear(3, 4)]), net(end=[nn.Flatten()]),
-        net(end=[nn.Flatten(0), nn.Linear(18, 4)]), net(end=[nn.Flatten(), nn.Dropout(), nn.Linear(18, 4)]),
-    ):  # fmt: skip
-        assert squares.layers(other) == [], other
 
 
 def test_a_network_without_numbers_left_leaves_its_neighbours_alone():

@@ -135,7 +135,7 @@ def test_what_models_of_one_stack_may_differ_in(digits):
     changes = ({}, {"dropout": 0.5}, {"clip_value": 0.01}, {"patience": 1}, {"augment": "shift"}, {"l1": 0.01},
                {"l1": 0.02, "l1_step": "proximal"}, {"output_bias": "prior"})  # fmt: skip
     recipes = [noisy.but(**change) for change in changes]
-    assert len(engine.plan(recipes)) == 1
+    assert len(engine.plan(recipes, digits)) == 1
     _, curves = stacks.train_stack(recipes, digits, dtype=torch.float64)
     for recipe, curve in zip(recipes, curves, strict=True):
         assert farthest(curve, training.train_one(recipe, digits, dtype=torch.float64)[1]) < 1e-9
@@ -152,6 +152,23 @@ def test_a_stack_ends_when_all_of_its_models_have_stopped(digits):
         loss = torch.nn.functional.cross_entropy(model(digits.subset(160).x_val), digits.y_val).item()
         assert curve[-1]["best_epoch"] == best["epoch"] and loss == pytest.approx(best["val_loss"], rel=1e-4)
         assert curve[-1]["val_loss"] == best["val_loss"]
+
+
+def test_a_model_that_is_taken_out_stands_by_itself(digits):
+    recipe = BASE.but(norm="batch", depth=3, shortcut="identity")
+    stack, _ = stacks.train_stack([recipe, recipe.but(seed=1)], digits)
+    one, other = stack.unstack(0), stack.unstack(0)
+    before, names = stack.slice_of(0), [name for name, _ in one.named_modules()]
+    assert names == [name for name, _ in training.fresh_model(recipe, digits).named_modules()]
+    met = []
+    one[1].register_forward_hook(lambda *about: met.append(about))
+    torch.optim.SGD(one.parameters(), 0.1).zero_grad()
+    one.train()(digits.x_val).sum().backward()  # moves the running statistics
+    other.eval()(digits.x_val)
+    assert len(met) == 1 and all(p.grad is not None for p in one.parameters())
+    assert all(p.grad is None for p in other.parameters()) and one.training and not other.training
+    for name, value in before.items():
+        assert torch.equal(other.state_dict()[name], value) and torch.equal(stack.slice_of(0)[name], value)
 
 
 def test_epochs_and_steps_are_counted(digits):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
 import joblib
 import pytest
+from conftest import ROOT
 
 from helpers import workers
 
@@ -16,6 +19,15 @@ def where(i, seconds=0.0):
     """Wait, as work does that waits for Python's lock: the cores stay idle."""
     time.sleep(seconds)
     return i, os.getpid(), threading.get_ident()
+
+
+def test_torch_has_one_thread_for_an_operation_and_the_others_are_known():
+    code = "import helpers, torch; from helpers import workers; print(workers.CORES, torch.get_num_threads())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "3"},
+    )  # fmt: skip
+    assert told.stdout.split() == ["3", "1"]
 
 
 def test_short_work_stays_in_threads():

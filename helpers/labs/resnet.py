@@ -121,8 +121,8 @@ def _trained(runs: Sequence[tuple], data) -> tuple[pd.DataFrame, list[nn.Module]
     for cell, recipe in runs:
         cells.setdefault(recipe, []).append(cell)
     for recipe, (network, curve) in engine.train_networks(cells, data).items():
-        for cell in cells[recipe]:
-            trained[at[cell, recipe]] = copy.deepcopy(network)
+        for k, cell in enumerate(cells[recipe]):
+            trained[at[cell, recipe]] = copy.deepcopy(network) if k else network
             about = {"run": at[cell, recipe], "block": cell[0], "depth": cell[1]}
             about |= {"lr": recipe.lr, "seed": recipe.seed}
             rows += [{**about, **{k: p[k] for k in ("epoch", *SCORES)}} for p in curve]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -65,7 +64,7 @@ def portraits(networks: dict[Recipe, nn.Module], data, *, noise: float = 1.0) ->
         row |= {"roughness": roughness(layers[0].weight.view(-1, *data.x_train.shape[-2:]))}
         for name, x in (("accuracy", seen), ("noisy_accuracy", seen + shake)):
             row[name] = (model(x).argmax(-1) == data.y_val).float().mean().item()
-        rows.append({**dataclasses.asdict(recipe), **row})
+        rows.append({**recipe.fields(), **row})
     return pd.DataFrame(rows)
 
 
