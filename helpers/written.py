@@ -61,9 +61,11 @@ def _perceptron(parts: list[nn.Module], places: dict[int, int]) -> list:
 
 def _layer(layer: nn.Module, act: type, places: dict[int, int]):
     """A layer with a weight and a bias, and the activation after it; None for one that is not written out."""
-    if getattr(layer, "weight", None) is None or layer.bias is None:
+    if getattr(layer, "weight", None) is None or getattr(layer, "bias", None) is None:
         return None
-    at = places[id(layer.weight)]
+    at = places.pop(id(layer.weight), None)
+    if at is None:  # a layer that stands in two places has a gradient from each, and here one would be lost
+        return None
     if type(layer) is nn.Linear:
         return dense.Full(at, act)
     if type(layer) is nn.BatchNorm1d and layer.track_running_stats and layer.momentum is not None:

@@ -37,9 +37,12 @@ def test_a_layer_knows_its_place_among_the_parameters():
 
 
 def test_other_networks_are_left_to_torch():
+    twice = nn.Linear(5, 5)
     others = [
         models.lenet5((1, 28, 28), 10, pool="max"), models.lenet5((1, 28, 28), 10, norm="batch"),
         models.cnn((1, 8, 8), 10), models.rnn((5, 3), 2), nn.Flatten(), nn.Sequential(),
+        nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 2)),
+        nn.Sequential(nn.Linear(5, 5), twice, nn.ReLU(), twice, nn.Linear(5, 2)),
         nn.Sequential(nn.Linear(5, 4, bias=False)), nn.Sequential(nn.Linear(5, 4), nn.ReLU()),
         nn.Sequential(nn.ReLU(), nn.Linear(5, 4)), nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 2)),
         nn.Sequential(nn.Linear(5, 4), nn.LayerNorm((3, 4)), nn.Linear(4, 2)),
