@@ -16,7 +16,7 @@ import time
 import torch
 
 from bench import contenders
-from helpers import models, training, workers
+from helpers import models, training
 from helpers.data import Dataset, load
 from helpers.recipe import Recipe
 
@@ -31,7 +31,6 @@ CASES = {
         (1, 8, 32),
     ),
 }  # fmt: skip
-torch.set_num_threads(workers.CORES)  # as torch has them by itself; `seconds` says how many a contender gets
 ONE_BY_ONE = 4  # models on which a contender is timed that trains them one after another
 
 

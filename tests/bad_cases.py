@@ -487,6 +487,7 @@ CASES |= {
         dict(changes=NO_FIELDS),
         says={"changes": ("field", "lr", "init")},
     ),
+    "Recipe.fields": lambda: Case(h.Recipe().fields),
     "Recipe.differs": lambda: Case(h.Recipe().differs, dict(other=h.Recipe()), dict(other=RECIPES)),
     "Runs": lambda: Case(
         h.Runs,

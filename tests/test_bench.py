@@ -4,13 +4,15 @@ import torch
 pytest.importorskip("bench.__main__", reason="run from the project's root")
 
 from bench import contenders, panel, speed
+from helpers import workers
 
 
 @pytest.fixture
-def one_thread():
+def one_thread(monkeypatch):
     """On a busy machine two threads wait for each other; the ratio of one thread to one thread is steady."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    monkeypatch.setattr(workers, "CORES", 1)
     yield
     torch.set_num_threads(before)
 

@@ -14,8 +14,8 @@ import pytest
 HELPERS = pathlib.Path(__file__).resolve().parent.parent / "helpers"
 LADDER = (
     "checks scale streams splits glyphs download data owndata augment blocks lenet models init losses schedules "
-    "optim recipe surfaces store runs training probe blas dense squares quick stacks workers engine compare claims "
-    "readout plots explorer live show labs"
+    "optim recipe surfaces store runs training probe blas dense normed squares written quick stacks workers engine "
+    "compare claims readout plots explorer live show labs"
 ).split()
 
 
