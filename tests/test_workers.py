@@ -21,13 +21,19 @@ def where(i, seconds=0.0):
     return i, os.getpid(), threading.get_ident()
 
 
-def test_torch_has_one_thread_for_an_operation_and_the_others_are_known():
-    code = "import helpers, torch; from helpers import workers; print(workers.CORES, torch.get_num_threads())"
+@pytest.mark.parametrize("said", [None, "1"])
+def test_torch_has_one_thread_for_an_operation_and_the_others_are_known(said):
+    code = (
+        "import torch; own = torch.get_num_threads(); import helpers; from helpers import workers\n"
+        "print(own, workers.CORES, torch.get_num_threads())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": said} if said else {}
     told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "3"},
-    )  # fmt: skip
-    assert told.stdout.split() == ["3", "1"]
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    own, cores, left = map(int, told.stdout.split())
+    assert cores == own and left == 1 and (said is None or own == int(said))
 
 
 def test_short_work_stays_in_threads():
