@@ -59,7 +59,7 @@ class Full:
         self.matrix_backward(d, rows, *grads[self.at : self.at + 2])
         return None if first else self.rows_backward(blas.product(d, matrix), h)
 
-    def first(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
         """The data (N, batch, ...) as a first layer of this kind reads them."""
         return x.flatten(2)
 
@@ -85,6 +85,7 @@ class Full:
         return d
 
 
+@blas.quiet()
 def forward(h: Tensor, state: State, layers: list) -> tuple[Tensor, list]:
     """What the last of some layers gives for the inputs h (N, batch, ...) of the first, and what `backward` needs."""
     kept = []
@@ -94,6 +95,7 @@ def forward(h: Tensor, state: State, layers: list) -> tuple[Tensor, list]:
     return h, kept
 
 
+@blas.quiet()
 def backward(d: Tensor, kept: list, grads: list[Tensor], layers: list, first: bool = True) -> Tensor | None:
     """Write the gradients into `grads` (laid out as the parameters), from that of the last outputs, d (N, batch, ...).
 
@@ -128,14 +130,12 @@ class Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, flat: Tensor, state: State, split, layers: list) -> Tensor:
-        with blas.quiet():
-            logits, ctx.kept = forward(layers[0].first(x), state, layers)
+        logits, ctx.kept = forward(layers[0].read(x), state, layers)
         ctx.split, ctx.layers, ctx.shape = split, layers, flat.shape
         return logits
 
     @staticmethod
     def backward(ctx, d: Tensor):
         flat = d.new_empty(ctx.shape)
-        with blas.quiet():
-            backward(d, ctx.kept, ctx.split(flat), ctx.layers)
+        backward(d, ctx.kept, ctx.split(flat), ctx.layers)
         return None, flat, None, None, None

@@ -25,20 +25,24 @@ DEVICES = ("auto", "cpu", "cuda")
 WORTH_A_THREAD = 800_000  # multiplications; below that, threads that wait for each other cost more than they bring
 WORTH_A_CUT = 8  # models in each part of a stack that is cut; fewer leave the threads waiting for Python's lock
 SMALL = 2**14  # numbers that the first layer of a CNN gives in a step; up to that, its arithmetic is less than the rest
-SMALL_CNNS = 8, 4  # as many of these make a stack, and as many each part of one that is cut; measured
 
 
 def _train_chunk(i, recipes, data, device, test, first, threads, watch=None, stop=None):
     """Train one chunk, wherever this runs: its number, the place, the device, and the curves (None where stopped)."""
-    streams.begin(first)
     device = pick_device(device)
-    torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
+    _begin(recipes, data, device, first, threads)
     if len(recipes) == 1 and watch is stop is None and device == "cpu" and _left_to_torch(recipes[0]):
         _, curve = training.train_one(recipes[0], data, device=device, test=test, prepare=quick.quicken)
         return i, _place(), device, [curve]
     with blas.one_thread():
         result = stacks.train_stack(recipes, data, device=device, test=test, watch=watch, stop=stop)
     return i, _place(), device, None if result is None else result[1]
+
+
+def _begin(recipes, data, device, first, threads):
+    """The seeds and the threads of one chunk, wherever this runs."""
+    streams.begin(first)
+    torch.set_num_threads(1 if device == "cpu" and _layer_work(recipes, data) < WORTH_A_THREAD else threads)
 
 
 def _layer_work(recipes, data) -> float:
@@ -55,7 +59,7 @@ def plan(recipes: Iterable[Recipe], data, device: str = "cpu", pieces: int = 1, 
     """Chunks of recipes that train together: same architecture and sizes, neighbours with equal optimizers.
 
     Models with and without dropout are built differently, so they are apart too. Where there are fewer chunks than
-    `pieces`, they are cut: into parts of no fewer than `least` models, LeNets down to one. The chunks depend on which
+    `pieces`, they are cut: into parts of no fewer than `least` models, or as `_sizes` says. The chunks depend on which
     recipes there are, and not on their order.
     """
     groups = defaultdict(list)
@@ -63,14 +67,13 @@ def plan(recipes: Iterable[Recipe], data, device: str = "cpu", pieces: int = 1, 
         groups[(*(getattr(r, k) for k in STACKED_TOGETHER), r.dropout > 0)].append(r)
     chunks = []
     for group in groups.values():
-        size = _stack_size(group[0], data, len(group), device)
+        size, low = _sizes(group[0], data, len(group), device, least)
         # same settings side by side, so that they share one optimizer object
         group.sort(key=stacks.settings)
-        chunks += [group[i : i + size] for i in range(0, len(group), size)]
+        chunks += [(group[i : i + size], low) for i in range(0, len(group), size)]
     parts = math.ceil(pieces / max(len(chunks), 1))
-    least_of = [_least(c, least) for c in chunks]
-    cuts = [math.ceil(len(c) / max(min(parts, len(c) // low), 1)) for c, low in zip(chunks, least_of, strict=True)]
-    return [c[i : i + cut] for c, cut in zip(chunks, cuts, strict=True) for i in range(0, len(c), cut)]
+    cuts = [(c, math.ceil(len(c) / max(min(parts, len(c) // low), 1))) for c, low in chunks]
+    return [c[i : i + cut] for c, cut in cuts for i in range(0, len(c), cut)]
 
 
 def _left_to_torch(recipe: Recipe) -> bool:
@@ -79,22 +82,18 @@ def _left_to_torch(recipe: Recipe) -> bool:
     return recipe.model in models.CONVOLUTIONAL and not averaging
 
 
-def _stack_size(recipe: Recipe, data, n: int, device: str) -> int:
-    """How many of n such models train as one. Convolutions of torch's own are slower under vmap on a CPU, but small."""
+def _sizes(recipe: Recipe, data, n: int, device: str, least: int) -> tuple[int, int]:
+    """How many of n such models train as one, and how many at least stay together where they are cut.
+
+    Convolutions of torch's own are slower under vmap on a CPU than one model at a time, unless they are small and many.
+    """
     if recipe.model not in models.CONVOLUTIONAL or device == "cuda":
-        return stacks.STACK
+        return stacks.STACK, least
     if not _left_to_torch(recipe):
-        return stacks.LENETS
+        return stacks.LENETS, 1
     rows = min(recipe.batch_size or data.n_train, data.n_train)
     small = recipe.model == "cnn" and rows * math.prod(data.x_train.shape[2:]) * recipe.width <= SMALL
-    return SMALL_CNNS[0] if small and n >= SMALL_CNNS[0] else 1
-
-
-def _least(chunk: list[Recipe], least: int) -> int:
-    """How many models of a chunk are to stay together where it is cut."""
-    if chunk[0].model not in models.CONVOLUTIONAL:
-        return least
-    return SMALL_CNNS[1] if _left_to_torch(chunk[0]) else 1
+    return (stacks.CNNS, stacks.CNNS // 2) if small and n >= stacks.CNNS else (1, 1)
 
 
 def train(
@@ -216,11 +215,7 @@ def train_networks(recipes: Iterable[Recipe], data, *, test: str = "") -> dict[R
     items = [(chunk, data, test, streams.first(), workers.CORES // together) for chunk in chunks]
     try:
         with blas.one_thread():
-            if together > 1:
-                parts = workers.parallel(_train_kept, items, n_jobs=together, backend="threading")
-            else:
-                parts = (_train_kept(*item) for item in items)
-            for part in parts:
+            for part in workers.parallel(_train_kept, items, n_jobs=together, backend="threading"):
                 found |= part
     finally:
         torch.set_num_threads(threads)
@@ -229,10 +224,8 @@ def train_networks(recipes: Iterable[Recipe], data, *, test: str = "") -> dict[R
 
 def _train_kept(recipes, data, test, first, threads):
     """Train one chunk on the CPU: {recipe: (network, curve)}."""
-    streams.begin(first)
-    torch.set_num_threads(1 if _layer_work(recipes, data) < WORTH_A_THREAD else threads)
-    with blas.one_thread():
-        stack, curves = stacks.train_stack(recipes, data, test=test)
+    _begin(recipes, data, "cpu", first, threads)
+    stack, curves = stacks.train_stack(recipes, data, test=test)
     return {r: (stack.unstack(i).eval(), curve) for i, (r, curve) in enumerate(zip(recipes, curves, strict=True))}
 
 

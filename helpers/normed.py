@@ -41,17 +41,15 @@ class Batch(Act):
 
     def forward(self, h: Tensor, state: State) -> tuple[Tensor, tuple]:
         scale, shift = (p.unsqueeze(1) for p in state.values[self.at : self.at + 2])
-        mean, var, batches = state.buffers[self.buffer : self.buffer + 3]
+        running_mean, running_var, batches = state.buffers[self.buffer : self.buffer + 3]
+        mean = h.mean(1) if state.training else running_mean
+        h = h - mean.unsqueeze(1)
+        var = h.square().mean(1) if state.training else running_var
         if state.training:
-            rows, (running_mean, running_var) = h.shape[1], (mean, var)
-            mean = h.mean(1)
-            h = h - mean.unsqueeze(1)
-            var = h.square().mean(1)
+            rows = h.shape[1]
             running_mean.lerp_(mean, self.momentum)
-            running_var.lerp_(var * (rows / max(rows - 1, 1)), self.momentum)
+            running_var.lerp_(var * (rows / max(rows - 1, 1)), self.momentum)  # unbiased, as torch keeps it
             batches.add_(1)
-        else:
-            h = h - mean.unsqueeze(1)
         inverse = (var + self.eps).rsqrt_().unsqueeze(1)
         h *= inverse
         out = self.act(torch.addcmul(shift, h, scale))

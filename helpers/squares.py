@@ -34,7 +34,7 @@ class Averaged(dense.Full):
         if before:
             before.next = self
 
-    def first(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
         n, batch = x.shape[:2]
         images = (x[:1] if x.stride(0) == 0 else x).flatten(0, 1)  # one batch that all models read is copied once
         return self._blocks(images.movedim(1, -1)).unflatten(0, (-1, batch)).expand(n, -1, -1, -1, -1)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from helpers import blas, dense, losses, optim, quick, training, written
+from helpers import dense, losses, optim, quick, training, written
 from helpers.recipe import Recipe
 
 SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -24,6 +24,7 @@ OPTIMIZER_FIELDS = (
 )  # fmt: skip
 STACK = 32  # models in one stack: about as many perceptrons as stay in a CPU's cache
 LENETS = 4  # the same for LeNets on a CPU
+CNNS = 8  # and for CNNs that are small
 
 
 class Stack(nn.Module):
@@ -163,9 +164,8 @@ class Direct(nn.Module):
     def forward(self, x):
         if not self.training:
             return self.stack.eval()(x)
-        first, *_ = layers = self.stack.chain
-        with blas.quiet():
-            logits, self.__dict__["kept"] = dense.forward(first.first(x), self.state, layers)
+        layers = self.stack.chain
+        logits, self.__dict__["kept"] = dense.forward(layers[0].read(x), self.state, layers)
         return logits
 
     def loss(self, logits, labels):
@@ -173,8 +173,7 @@ class Direct(nn.Module):
         return DirectLoss(values, functools.partial(self.backward, d)) if self.training else values
 
     def backward(self, d):
-        with blas.quiet():
-            dense.backward(d, self.kept, self.grads, self.stack.chain)
+        dense.backward(d, self.kept, self.grads, self.stack.chain)
         self.stack.flat.grad = self.grad
 
 

@@ -26,6 +26,15 @@ FLAGS = [
 ]
 
 
+@pytest.fixture
+def batch():
+    """Seven examples of five features, and their labels, for each of three networks."""
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
+    return x, torch.randint(0, 4, (3, 7), generator=generator)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium (playwright); skips with a reason where there is none."""

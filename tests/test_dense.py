@@ -28,13 +28,6 @@ def same_as_alone(models_, x, y, rtol=0.0) -> stacks.Stack:
     return stack
 
 
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
-    return x, torch.randint(0, 4, (3, 7), generator=generator)
-
-
 def test_every_activation_of_the_book_has_its_derivative():
     assert set(dense.ACTIVATIONS) == set(models.ACTIVATIONS.values())
 

@@ -23,13 +23,6 @@ def members(n=3, **options):
     return found
 
 
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
-    return x, torch.randint(0, 4, (3, 7), generator=generator)
-
-
 @pytest.mark.parametrize("norm", blocks.NORMS)
 @pytest.mark.parametrize("shortcut", blocks.SHORTCUTS)
 def test_logits_and_gradients_are_those_of_autograd(norm, shortcut, batch):
