@@ -473,6 +473,7 @@ CASES |= {
             dict(model="rnn", dropout=0.5),
             dict(focal_gamma=1.0),
             dict(model="rnn", norm="batch"),
+            dict(batch_size=1, norm="batch"),
         ),
     ),
     "Recipe.but": lambda: Case(
